@@ -1,0 +1,253 @@
+#!/usr/bin/python
+"""Build what a host needs to install a project without reaching any index."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+module: artefact
+short_description: Build what a host needs to install a project without reaching any index
+description:
+  - Runs on the controller. Packs the project's source, its locked dependencies as wheels for the hosts' Python,
+    each checked against the hash in the lock, and the installer into one tar file.
+  - The tar file holds a program, install, that lays it out in a folder of a host.
+  - The id is a digest of the source and the lock, so the same content is the same artefact and is built once.
+options:
+  source: {description: Checkout of the project., type: path, required: true}
+  ref: {description: Commit to take from the checkout; empty takes the working tree as it stands., type: str, default: ""}
+  root: {description: Folder of the checkout that ships; empty ships only the dependencies., type: str, default: ""}
+  lock: {description: uv.lock or a requirements file with hashes within the checkout., type: str, default: uv.lock}
+  groups: {description: Take these dependency groups of the lock alone., type: list, elements: str, default: []}
+  installer: {description: Drumline's own project whose lock has the group installer., type: path, required: true}
+  pythons: {description: Full Python versions of the hosts., type: list, elements: str, required: true}
+  machine: {description: Processor architecture of the hosts., type: str, default: x86_64}
+  dest: {description: Folder that keeps the artefacts., type: path, required: true}
+author: Drumline
+"""
+
+RETURN = """
+id: {description: Digest of the source and the lock., type: str, returned: always}
+path: {description: The tar file on the controller., type: str, returned: always}
+revision: {description: Commit of the source and whether the tree differs from it., type: str, returned: always}
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+# Debian 12 has glibc 2.36; a wheel for an older one works on it.
+_GLIBC_MINORS = range(36, 16, -1)
+_INSTALL = """\
+#!/bin/sh
+# Installs this artefact into the folder that is given, and reaches no index.
+set -eu
+here=$(dirname "$(readlink -f "$0")")
+target=${1:?"usage: install FOLDER"}
+python=/usr/bin/python3
+release=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+umask 022
+mkdir -p "$target"
+if [ -d "$here/source" ]; then cp -R "$here/source/." "$target/"; fi
+"$here/uv" venv --quiet --offline --no-cache --python=$python "$target/.venv"
+"$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --link-mode=copy --compile-bytecode \\
+    --find-links="$here/wheels" --python="$target/.venv/bin/python" --requirement="$here/requirements-$release.txt"
+"$target/.venv/bin/python" -m compileall -q -x '\\.venv' "$target"
+"""
+_UV = Path(sysconfig.get_path("scripts"), "uv")
+
+
+class ArtefactError(Exception):
+    """What is wrong with the project, and what to do about it."""
+
+
+def _run(command: list[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ArtefactError(f"{' '.join(command[:6])} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+    return done.stdout
+
+
+def _checkout(source: Path, ref: str, work: Path) -> tuple[Path, str]:
+    """The tree to pack and the name of its revision."""
+    if not (source / ".git").exists():
+        if ref:
+            raise ArtefactError(f"app_ref is {ref}, but {source} is no git checkout. Give app_source a checkout, or drop app_ref.")
+        return source, "no git checkout"
+    if not ref:
+        commit = subprocess.run(
+            ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+        return source, commit or "no commit"
+    commit = _run(["git", "-C", str(source), "rev-parse", "--verify", f"{ref}^{{commit}}"]).strip()
+    archive = work / "ref.tar"
+    _run(["git", "-C", str(source), "archive", f"--output={archive}", commit])
+    tree = work / "ref"
+    with tarfile.open(archive) as tar:
+        tar.extractall(tree, filter="data")
+    return tree, commit[:12]
+
+
+def _files(tree: Path, root: str) -> list[Path]:
+    """The files that ship, relative to the root: in a checkout what git tracks or would track, else all."""
+    top = tree / root
+    if not top.is_dir():
+        raise ArtefactError(f"app_root is {root}, but {tree} has no such folder. Name the folder that holds manage.py.")
+    if (tree / ".git").exists():
+        listed = _run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=top
+        ).split("\0")
+        return sorted(Path(name) for name in listed if name and (top / name).is_file())
+    return sorted(
+        path.relative_to(top) for path in top.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
+
+
+def _requirements(tree: Path, lock: str, groups: list[str]) -> str:
+    if not (tree / lock).is_file():
+        raise ArtefactError(f"app_python_dependencies is {lock}, but {tree} has no such file. Commit uv.lock, or a requirements file with hashes.")
+    if Path(lock).name != "uv.lock":
+        return (tree / lock).read_text()
+    chosen = [f"--only-group={group}" for group in groups] or ["--no-default-groups"]
+    return _run(
+        [str(_UV), "export", "--quiet", "--frozen", "--no-header", "--no-annotate", "--no-emit-project", *chosen],
+        cwd=(tree / lock).parent,
+    )
+
+
+def _for_host(requirements: str, python: str, machine: str) -> str:
+    """The requirements with their markers decided for a host, which the controller's own Python would decide wrongly."""
+    from packaging.requirements import Requirement
+
+    environment = {
+        "implementation_name": "cpython",
+        "implementation_version": python,
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]),
+        "sys_platform": "linux",
+    }
+    kept = []
+    for line in requirements.replace("\\\n", " ").splitlines():
+        statement, *hashes = line.strip().split(" --hash=")
+        if not statement or statement.startswith("#"):
+            continue
+        requirement = Requirement(statement.strip())
+        if not hashes:
+            raise ArtefactError(f"{requirement.name} has no hash in the lock. Lock it with hashes: uv lock, or pip-compile --generate-hashes.")
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            requirement.marker = None
+            kept.append(" ".join([str(requirement), *(f"--hash={value.strip()}" for value in hashes)]))
+    return "\n".join(kept) + "\n"
+
+
+def _download(requirements: Path, python: str, machine: str, wheels: Path) -> None:
+    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
+    _run(
+        [
+            *[sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"],
+            *["--disable-pip-version-check", "--implementation=cp", f"--python-version={python}"],
+            *[*platforms, f"--platform=manylinux2014_{machine}", f"--platform=linux_{machine}"],
+            *[f"--dest={wheels}", f"--requirement={requirements}"],
+        ]
+    )
+
+
+def _extract_uv(wheels: Path, target: Path) -> None:
+    with zipfile.ZipFile(next(wheels.glob("uv-*.whl"))) as wheel:
+        name = next(name for name in wheel.namelist() if name.endswith(".data/scripts/uv"))
+        target.write_bytes(wheel.read(name))
+    target.chmod(0o755)
+
+
+def _digest(tree: Path, root: str, files: list[Path], requirements: str) -> str:
+    digest = hashlib.sha256(requirements.encode())
+    for name in files:
+        path = tree / root / name
+        digest.update(f"\0{name}\0{os.access(path, os.X_OK)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def build(options: dict, check_mode: bool) -> dict:
+    """Build the artefact unless it is there, and tell its id and place."""
+    dest = Path(options["dest"])
+    pythons = sorted(set(options["pythons"]))
+    with tempfile.TemporaryDirectory(prefix="drumline-artefact-") as folder:
+        work = Path(folder)
+        tree, revision = _checkout(Path(options["source"]).resolve(), options["ref"], work)
+        root = options["root"]
+        files = _files(tree, root) if root else []
+        requirements = _requirements(tree, options["lock"], options["groups"])
+        identity = _digest(tree, root, files, requirements)
+        path = dest / f"{identity}-{'-'.join(pythons)}-{options['machine']}.tar"
+        result = {"id": identity, "path": str(path), "revision": revision, "changed": not path.exists()}
+        if path.exists() or check_mode:
+            return result
+
+        stage = work / "artefact"
+        wheels = stage / "wheels"
+        wheels.mkdir(parents=True)
+        for name in files:
+            (stage / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(tree / root / name, stage / "source" / name)
+        for python in pythons:
+            short = ".".join(python.split(".")[:2])
+            locked = stage / f"requirements-{short}.txt"
+            locked.write_text(_for_host(requirements, python, options["machine"]))
+            _download(locked, short, options["machine"], wheels)
+        installer = work / "installer.txt"
+        installer.write_text(
+            _for_host(_requirements(Path(options["installer"]), "uv.lock", ["installer"]), pythons[0], options["machine"])
+        )
+        (work / "uv").mkdir()
+        _download(installer, ".".join(pythons[0].split(".")[:2]), options["machine"], work / "uv")
+        _extract_uv(work / "uv", stage / "uv")
+        (stage / "install").write_text(_INSTALL)
+        (stage / "install").chmod(0o755)
+
+        dest.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with tarfile.open(partial, "w") as tar:
+            for entry in sorted(stage.iterdir()):
+                tar.add(entry, arcname=entry.name)
+        partial.rename(path)
+        return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "source": {"type": "path", "required": True},
+            "ref": {"type": "str", "default": ""},
+            "root": {"type": "str", "default": ""},
+            "lock": {"type": "str", "default": "uv.lock"},
+            "groups": {"type": "list", "elements": "str", "default": []},
+            "installer": {"type": "path", "required": True},
+            "pythons": {"type": "list", "elements": "str", "required": True},
+            "machine": {"type": "str", "default": "x86_64"},
+            "dest": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**build(module.params, module.check_mode))
+    except ArtefactError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
