@@ -26,7 +26,7 @@ options:
     elements: str
     default: []
   enabled:
-    description: Units to start at boot.
+    description: Targets to start now and at boot; they are never restarted.
     type: list
     elements: str
     default: []
@@ -44,7 +44,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 _PROPERTIES = (
-    "Id,ActiveState,LoadState,FragmentPath,DropInPaths,EnvironmentFiles,WorkingDirectory,NeedDaemonReload,"
+    "Id,ActiveState,FragmentPath,DropInPaths,EnvironmentFiles,WorkingDirectory,"
     "ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
 )
 _JOURNAL_LINES = "25"
@@ -125,18 +125,19 @@ def main() -> None:
     waves = [wave for wave in module.params["waves"] if wave]
     names = [name for wave in waves for name in wave]
 
-    if any(unit["NeedDaemonReload"] == "yes" or unit["LoadState"] != "loaded" for unit in units.show(names).values()):
-        if not module.check_mode:
-            units.run("daemon-reload")
+    # Any unit of the host: a slice or the target that changed is in no wave.
+    if not module.check_mode and "=yes" in units.run("show", "--property=NeedDaemonReload", "*"):
+        units.run("daemon-reload")
     shown = units.show(names)
     reasons = {name: _stale(shown[name]) for name in names}
     due = [name for name in names if reasons[name]]
     leftover = sorted(set(units.active(module.params["owned"])) - set(names))
-    enabled = module.params["enabled"]
-    disabled = [
+    # Started and never restarted: a target would take all of its units with it.
+    targets = [
         name
-        for name, state in zip(enabled, units.run("is-enabled", *enabled, check=False).split(), strict=False)
-        if state not in ("enabled", "static", "enabled-runtime")
+        for name in module.params["enabled"]
+        if units.run("is-enabled", name, check=False).strip() != "enabled"
+        or units.run("is-active", name, check=False).strip() != "active"
     ]
 
     if not module.check_mode:
@@ -152,14 +153,14 @@ def main() -> None:
                 _failure(module, units, failed)
         if leftover:
             units.run("stop", *leftover)
-        if disabled:
-            units.run("enable", *disabled)
+        if targets:
+            units.run("enable", "--now", *targets)
 
     module.exit_json(
-        changed=bool(due or leftover or disabled),
+        changed=bool(due or leftover or targets),
         restarted=due,
         stopped=leftover,
-        enabled=disabled,
+        enabled=targets,
         diff={"after": "".join(f"{name}: {reasons[name]}\n" for name in due), "before": ""},
     )
 

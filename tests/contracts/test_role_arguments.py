@@ -1,0 +1,63 @@
+"""A role's defaults and its argument specification say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.rendering import ROLES, load
+
+TYPES = {"str": str, "bool": bool, "int": int, "list": list, "dict": dict, "path": str, "float": float}
+roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def options(role: Path) -> dict:
+    return load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+
+
+@roles
+def test_every_default_is_an_argument_and_every_argument_has_a_default_or_is_required(role: Path) -> None:
+    defaults = load(role / "defaults" / "main.yml")
+    specified = options(role)
+    without_default = {name for name, option in specified.items() if option.get("required")}
+
+    assert set(defaults) - set(specified) == set(), "defaults that the specification does not know"
+    assert set(specified) - set(defaults) - without_default == set(), "arguments with neither a default nor required"
+
+
+@roles
+def test_a_default_has_the_value_and_the_type_that_the_specification_gives(role: Path) -> None:
+    defaults = load(role / "defaults" / "main.yml")
+    for name, option in options(role).items():
+        if option.get("required"):
+            assert "default" not in option, f"{name} is required and has a default"
+            continue
+        assert option["default"] == defaults[name], f"{name} has two defaults"
+        if not (isinstance(defaults[name], str) and "{{" in defaults[name]):
+            assert isinstance(defaults[name], TYPES[option["type"]]), f"{name} is no {option['type']}"
+
+
+@roles
+def test_every_argument_is_explained(role: Path) -> None:
+    for name, option in options(role).items():
+        assert option.get("description"), f"{name} has no description"
+
+
+@roles
+def test_a_default_has_a_sentence_above_it(role: Path) -> None:
+    lines = (role / "defaults" / "main.yml").read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line[:1].isalpha():
+            above = [before for before in lines[:number] if before.startswith("#")]
+            assert above, f"{role.name}: {line} has no sentence above it"
+
+
+@roles
+def test_a_role_names_no_other_role(role: Path) -> None:
+    others = [other.name for other in ROLES if other != role]
+    for path in [*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml"), *role.glob("meta/main.yml")]:
+        text = path.read_text()
+        for other in others:
+            for word in (f"role: {other}", f"name: {other}\n", f"roles/{other}/"):
+                assert word not in text, f"{path} names the role {other}"

@@ -1,0 +1,98 @@
+"""The process model's filters name what is wrong, with the variable, the value and what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from tests.rendering import ANSIBLE, load
+
+_spec = importlib.util.spec_from_file_location("process_model", ANSIBLE / "plugins" / "filter" / "process_model.py")
+assert _spec and _spec.loader
+process_model = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(process_model)
+
+QUEUES = load(ANSIBLE / "group_vars/all/processes.yml")["app_queues"]
+HOST = {
+    "name": "app1",
+    "groups": ["worker", "beat"],
+    "served": list(QUEUES),
+    "memory_mb": 8000,
+    "reserved_mb": 512,
+    "beat_hosts": 1,
+}
+
+
+def queues(**changes: Any) -> dict[str, Any]:
+    changed = deepcopy(QUEUES)
+    changed["high"] |= changes
+    return changed
+
+
+def test_the_shipped_model_has_no_problem() -> None:
+    assert process_model.queue_problems(QUEUES, 2160) == []
+    assert process_model.fleet_problems([HOST], QUEUES) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "visibility", "named"),
+    [
+        ({"soft_time_limit": 90}, 2160, "app_queues.high.soft_time_limit is 90 s and app_queues.high.time_limit is 90 s"),
+        ({"time_limit": 120}, 2160, "app_queues.high.time_limit is 120 s and app_queues.high.drain_timeout is 120 s"),
+        ({"drain_timeout": 2160}, 2160, "app_queues.high.drain_timeout is 2160 s and app_visibility_timeout is 2160 s"),
+        ({"instances": 0}, 2160, "app_queues.high.instances is 0. It must be a whole number from 1 on"),
+        ({"concurrency": "two"}, 2160, "app_queues.high.concurrency is two"),
+        ({"memory_mb": True}, 2160, "app_queues.high.memory_mb is True"),
+        ({"cpu_weight": 20000}, 2160, "app_queues.high.cpu_weight is 20000"),
+        ({"memmory_mb": 3}, 2160, "app_queues.high has the unknown key memmory_mb"),
+    ],
+)
+def test_a_queue_that_cannot_work_is_named_with_its_value(changes: dict[str, Any], visibility: int, named: str) -> None:
+    assert any(named in problem for problem in process_model.queue_problems(queues(**changes), visibility))
+
+
+def test_a_queue_whose_name_cannot_be_a_unit_is_refused() -> None:
+    problems = process_model.queue_problems({"high-prio": QUEUES["high"]}, 2160)
+    assert "high-prio" in problems[0]
+
+
+def test_a_missing_number_is_named() -> None:
+    model = queues()
+    del model["low"]["time_limit"]
+    assert process_model.queue_problems(model, 2160) == [
+        "app_queues.low.time_limit is missing. It must be a whole number from 1 on. Set it."
+    ]
+
+
+def test_a_queue_that_no_host_serves_is_named() -> None:
+    problems = process_model.fleet_problems([HOST | {"served": ["high", "default"]}], QUEUES)
+    assert len(problems) == 1
+    assert problems[0].startswith("No host serves the queue low")
+
+
+def test_a_host_that_serves_an_undeclared_queue_is_named() -> None:
+    problems = process_model.fleet_problems([HOST | {"served": [*QUEUES, "bulk"]}], QUEUES)
+    assert problems[0].startswith("app1 serves the queue bulk")
+
+
+def test_workers_that_need_more_memory_than_their_host_has_are_refused_with_both_figures() -> None:
+    problems = process_model.fleet_problems([HOST | {"memory_mb": 1000}], QUEUES)
+    needed = 512 + sum(queue["instances"] * queue["memory_mb"] for queue in QUEUES.values())
+    assert problems[0].startswith(f"app1 has 1000 MB of memory, and its processes may take {needed} MB")
+
+
+def test_two_beat_hosts_are_refused_unless_the_model_asks_for_two() -> None:
+    two = [HOST, HOST | {"name": "app2"}]
+    assert "Group beat holds 2 hosts (app1, app2), and app_beat.hosts is 1" in process_model.fleet_problems(two, QUEUES)[0]
+    assert process_model.fleet_problems([host | {"beat_hosts": 2} for host in two], QUEUES) == []
+
+
+def test_workers_restart_one_instance_of_each_queue_at_a_time() -> None:
+    waves = process_model.restart_waves(process_model.worker_instances(QUEUES, ["high", "low"]))
+    assert waves == [
+        ["drumline-worker@high-1.service", "drumline-worker@low-1.service"],
+        ["drumline-worker@high-2.service", "drumline-worker@low-2.service"],
+    ]
