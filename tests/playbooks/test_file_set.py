@@ -1,0 +1,66 @@
+"""The module file_set writes exactly the set, once, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.rendering import ANSIBLE
+
+
+def file_set(files: list[dict[str, str]], *options: str, **arguments: Any) -> dict[str, Any]:
+    """The module's answer when Ansible runs it on this machine."""
+    me = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+    owned = [me | file for file in files]
+    ran = subprocess.run(
+        ["ansible", "localhost", "-m", "file_set", "-a", json.dumps({"files": owned, **arguments}), *options],
+        cwd=ANSIBLE,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true"},
+    )
+    plays = json.loads(ran.stdout[ran.stdout.index("{") :])["plays"]
+    answer: dict[str, Any] = plays[0]["tasks"][0]["hosts"]["localhost"]
+    return answer
+
+
+def test_it_writes_what_differs_and_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    files = [{"path": str(tmp_path / "a" / "b.conf"), "content": "one\n", "mode": "0640"}]
+
+    assert file_set(files)["written"] == [files[0]["path"]]
+    assert (tmp_path / "a" / "b.conf").read_text() == "one\n"
+    assert (tmp_path / "a" / "b.conf").stat().st_mode & 0o7777 == 0o640
+    assert file_set(files)["changed"] is False
+
+
+def test_it_removes_what_is_no_longer_in_the_set_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("old.env", "kept.txt"):
+        (tmp_path / name).write_text("")
+    files = [{"path": str(tmp_path / "new.env"), "content": "x"}]
+
+    assert file_set(files, purge=[f"{tmp_path}/*.env"])["removed"] == [str(tmp_path / "old.env")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.txt", "new.env"]
+
+
+def test_check_mode_tells_and_touches_nothing(tmp_path: Path) -> None:
+    files = [{"path": str(tmp_path / "a.conf"), "content": "one\n"}]
+
+    answer = file_set(files, "--check")
+
+    assert answer["changed"] is True
+    assert answer["diff"][0]["after"] == "one\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_owner_is_named_with_its_file(tmp_path: Path) -> None:
+    answer = file_set([{"path": str(tmp_path / "a"), "content": "", "owner": "nobody-knows"}])
+
+    assert answer["failed"] is True
+    assert "nobody-knows" in answer["msg"]
+    assert str(tmp_path / "a") in answer["msg"]
