@@ -10,6 +10,7 @@ Containerfile is the way out where mmdebstrap is missing or not allowed to run.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 SUITES = {"12": "bookworm", "13": "trixie"}
 RECIPE = ("Containerfile", "customize", "packages")
 LABEL = "org.drumline.image"
+LOCK = Path("/run/lock/drumline-image")
 
 
 class ImageError(Exception):
@@ -40,7 +42,7 @@ def podman_environment() -> dict[str, str]:
 
 
 def reference(debian: str) -> str:
-    """The name of the image, which changes with any file of the recipe."""
+    """Name the image, which changes with any file of the recipe."""
     digest = hashlib.sha256()
     for name in RECIPE:
         digest.update(name.encode() + b"\0" + (HERE / name).read_bytes() + b"\0")
@@ -84,8 +86,8 @@ def with_mmdebstrap(debian: str, image: str) -> None:
             "--variant=minbase",
             f"--include={packages}",
             f"--customize-hook=copy-in {HERE / 'customize'} /tmp",
-            "--customize-hook=chroot \"$1\" /tmp/customize",
-            "--customize-hook=rm \"$1/tmp/customize\"",
+            '--customize-hook=chroot "$1" /tmp/customize',
+            '--customize-hook=rm "$1/tmp/customize"',
             SUITES[debian],
             tar,
         )
@@ -125,6 +127,16 @@ def ensure(debian: str, *, builder: str | None = None, rebuild: bool = False) ->
     image = reference(debian)
     if not rebuild and exists(image):
         return image
+    # Two callers at once would build the same image twice.
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if rebuild or not exists(image):
+            build(debian, image, builder)
+    return image
+
+
+def build(debian: str, image: str, builder: str | None) -> None:
+    """Build with the first way that works."""
     failures = []
     for name in [builder] if builder else list(BUILDERS):
         started = time.monotonic()
@@ -137,7 +149,7 @@ def ensure(debian: str, *, builder: str | None = None, rebuild: bool = False) ->
             continue
         say(f"built {image} in {time.monotonic() - started:.0f} s")
         forget_older(debian, keep=image)
-        return image
+        return
     msg = (
         f"no builder could make the Debian {debian} image. It needs a Debian mirror (mmdebstrap) "
         "or a container registry (podman build).\n" + "\n".join(failures)
@@ -146,9 +158,16 @@ def ensure(debian: str, *, builder: str | None = None, rebuild: bool = False) ->
 
 
 def forget_older(debian: str, *, keep: str) -> None:
-    """Images of earlier recipes only take space; one that a host still uses stays."""
+    """Remove the images of earlier recipes; one that a host still uses stays."""
     listed = subprocess.run(
-        ["podman", "images", "--filter", f"label={LABEL}={debian}", "--format", "{{.Repository}}:{{.Tag}}"],
+        [
+            "podman",
+            "images",
+            "--filter",
+            f"label={LABEL}={debian}",
+            "--format",
+            "{{.Repository}}:{{.Tag}}",
+        ],
         check=False,
         env=podman_environment(),
         capture_output=True,

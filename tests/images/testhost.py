@@ -26,6 +26,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SSH = PROJECT / "build" / "ssh"
 KEY = SSH / "id_ed25519"
 KNOWN_HOSTS = SSH / "known_hosts"
+SSH_CONFIG = SSH / "config"
 LABEL = "org.drumline.testhost"
 USER = "admin"
 DEFAULT_NETWORK = "drumline"
@@ -33,8 +34,8 @@ BOOT_SECONDS = 90
 
 # What systemd needs to build its sandboxes inside: mounts and namespaces (SYS_ADMIN), the firewall
 # and PrivateNetwork= (NET_ADMIN), dropping capabilities (SETPCAP), reading /proc of sandboxed
-# processes (SYS_PTRACE), the audit lines of sudo and sshd (AUDIT_WRITE). The default seccomp profile answers ENOSYS where systemd expects EPERM.
-# Less than --privileged: no devices, no module loading, no clock of the machine.
+# processes (SYS_PTRACE), the audit lines of sudo and sshd (AUDIT_WRITE). systemd filters system
+# calls itself. Less than --privileged: no devices, no module loading, no clock of the machine.
 CONFINEMENT = (
     "--cap-add=SYS_ADMIN,NET_ADMIN,SETPCAP,SYS_PTRACE,AUDIT_WRITE",
     "--security-opt=seccomp=unconfined",
@@ -73,13 +74,13 @@ def podman(*arguments: str, check: bool = True, stdin: str | None = None) -> str
 
 
 def inspect(name: str) -> dict[str, Any] | None:
-    """What podman knows of a container, None when there is none of this name."""
+    """Return what podman knows of a container, None when there is none of this name."""
     found = json.loads(podman("container", "inspect", name, check=False) or "[]")
     return found[0] if found else None
 
 
 def own(name: str) -> dict[str, Any] | None:
-    """The container, only if this tool made it."""
+    """Return the container, only if this tool made it."""
     found = inspect(name)
     if found is not None and LABEL not in (found["Config"]["Labels"] or {}):
         msg = f"the container {name} exists and is no test host: choose another name, or remove it."
@@ -113,7 +114,7 @@ def taken_subnets() -> list[ipaddress.IPv4Network]:
 
 
 def free_subnet() -> ipaddress.IPv4Network:
-    """The first private /24 that overlaps with nothing in use."""
+    """Find a private /24 that overlaps with nothing in use."""
     taken = taken_subnets()
     for pool in ("10.89.0.0/16", "172.28.0.0/14", "192.168.128.0/17", "10.200.0.0/16"):
         for candidate in ipaddress.IPv4Network(pool).subnets(new_prefix=24):
@@ -134,8 +135,10 @@ def ensure_network(name: str) -> None:
 
 
 def remove_empty_networks() -> None:
-    """A labelled network without hosts has no purpose; podman refuses to remove one in use."""
-    for name in podman("network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}").split():
+    """Remove the networks of this tool that no host uses; podman refuses to remove one in use."""
+    for name in podman(
+        "network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}"
+    ).split():
         podman("network", "rm", name, check=False)
 
 
@@ -155,18 +158,35 @@ def ensure_key() -> str:
     return public.read_text().strip()
 
 
-def remember_host_key(name: str, aliases: list[str], host_key: str | None) -> None:
-    """Write the host's key to known_hosts under its name and addresses, or forget the host."""
-    SSH.mkdir(mode=0o700, parents=True, exist_ok=True)
+def remember(name: str, told: dict[str, Any] | None, host_key: str = "") -> None:
+    """Let `ssh -F build/ssh/config NAME` work, or forget the host when nothing is told of it."""
+    parts = SSH / "config.d"
+    parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = {name}
+    if told:
+        host, port = told["ssh_host"], told["ssh_port"]
+        names |= {told["address"], host if port == 22 else f"[{host}]:{port}"}
     with (SSH / ".lock").open("w") as lock:
+        # Two hosts may come up at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        mine = {name, *aliases}
         lines = KNOWN_HOSTS.read_text().splitlines() if KNOWN_HOSTS.exists() else []
-        kept = [line for line in lines if not mine & set(line.split(" ", 1)[0].split(","))]
-        if host_key:
-            kept.append(f"{','.join([name, *aliases])} {host_key}")
-        if kept != lines:
-            KNOWN_HOSTS.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in lines if not names & set(line.split(" ", 1)[0].split(","))]
+        if told:
+            kept.append(f"{','.join(sorted(names))} {host_key}")
+        KNOWN_HOSTS.write_text("".join(f"{line}\n" for line in kept))
+        SSH_CONFIG.write_text(f"Include {parts}/*\n")
+        (parts / name).unlink(missing_ok=True)
+        if told:
+            (parts / name).write_text(
+                f"Host {name}\n"
+                f"  HostName {host}\n"
+                f"  Port {port}\n"
+                f"  User {USER}\n"
+                f"  IdentityFile {KEY}\n"
+                "  IdentitiesOnly yes\n"
+                f"  UserKnownHostsFile {KNOWN_HOSTS}\n"
+                "  StrictHostKeyChecking yes\n"
+            )
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -177,10 +197,15 @@ def describe(name: str) -> dict[str, Any]:
         raise TestHostError(msg)
     settings = found["NetworkSettings"]
     addresses = [
-        network["IPAddress"] for network in (settings["Networks"] or {}).values() if network["IPAddress"]
+        network["IPAddress"]
+        for network in (settings["Networks"] or {}).values()
+        if network["IPAddress"]
     ]
     published = {
-        int(port.split("/")[0]): (bindings[0]["HostIp"] or "127.0.0.1", int(bindings[0]["HostPort"]))
+        int(port.split("/")[0]): (
+            bindings[0]["HostIp"] or "127.0.0.1",
+            int(bindings[0]["HostPort"]),
+        )
         for port, bindings in (settings["Ports"] or {}).items()
         if bindings
     }
@@ -198,6 +223,7 @@ def describe(name: str) -> dict[str, Any]:
         "user": USER,
         "key": str(KEY),
         "known_hosts": str(KNOWN_HOSTS),
+        "ssh_config": str(SSH_CONFIG),
         "published": {str(port): f"{host}:{number}" for port, (host, number) in published.items()},
     }
 
@@ -215,7 +241,9 @@ def wait_for_boot(name: str, deadline: float) -> list[str]:
         if state == "running":
             return []
         if state == "degraded":
-            listed = podman("exec", name, "systemctl", "list-units", "--failed", "--plain", "--no-legend")
+            listed = podman(
+                "exec", name, "systemctl", "list-units", "--failed", "--plain", "--no-legend"
+            )
             return [line.split()[0] for line in listed.splitlines() if line.strip()]
         time.sleep(0.3)
     jobs = podman("exec", name, "systemctl", "list-jobs", "--no-legend", check=False).strip()
@@ -253,7 +281,7 @@ def wait_for_ssh(host: str, port: int, deadline: float) -> None:
 
 
 def runtime() -> list[str]:
-    """crun refuses the hybrid cgroup layout; runc takes every one. Elsewhere podman knows best."""
+    """Choose runc on a hybrid cgroup layout, which crun refuses; elsewhere podman knows best."""
     pure_v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     return [] if pure_v2 else ["--runtime=runc"]
 
@@ -313,10 +341,7 @@ def up(arguments: argparse.Namespace) -> dict[str, Any]:
     failed = wait_for_boot(name, deadline)
     host_key = admit(name, public_key)
     told = describe(name)
-    aliases = [told["address"]]
-    if told["ssh_port"] != 22 or told["ssh_host"] != told["address"]:
-        aliases.append(f"[{told['ssh_host']}]:{told['ssh_port']}")
-    remember_host_key(name, aliases, host_key)
+    remember(name, told, host_key)
     wait_for_ssh(told["ssh_host"], told["ssh_port"], deadline)
     if failed:
         say(f"{name} is degraded, failed units: {', '.join(failed)}")
@@ -332,7 +357,7 @@ def down(names: list[str]) -> None:
             say(f"{name} is not there")
             continue
         podman("rm", "--force", "--volumes", "--time=5", name)
-        remember_host_key(name, [], None)
+        remember(name, None)
         say(f"removed {name}")
     remove_empty_networks()
 
@@ -350,15 +375,14 @@ def show(told: dict[str, Any], *, as_json: bool) -> None:
         return
     published = "".join(f" {at}->{port}" for port, at in sorted(told["published"].items()))
     print(f"{told['name']}  {told['state']}  Debian {told['debian']}  {told['address']}{published}")
-    print(
-        f"  ssh -i {os.path.relpath(told['key'])} -o UserKnownHostsFile={os.path.relpath(told['known_hosts'])}"
-        f" -p {told['ssh_port']} {told['user']}@{told['ssh_host']}"
-    )
+    print(f"  ssh -F {os.path.relpath(told['ssh_config'])} {told['name']}")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="testhost.py", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="testhost.py", description=(__doc__ or "").splitlines()[0]
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     verb = verbs.add_parser("up", help="make one run; a running one is left as it is")
@@ -414,11 +438,20 @@ def main(argv: list[str] | None = None) -> int:
             msg = f"there is no test host {arguments.name}: `up {arguments.name}` makes one."
             raise TestHostError(msg)
         else:
-            command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+            command = (
+                arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+            )
             terminal = ["--tty"] if sys.stdin.isatty() else []
             os.execvp(  # noqa: S606 - becoming podman passes signals and the exit code on unchanged
                 "podman",
-                ["podman", "exec", "--interactive", *terminal, arguments.name, *(command or ["bash"])],
+                [
+                    "podman",
+                    "exec",
+                    "--interactive",
+                    *terminal,
+                    arguments.name,
+                    *(command or ["bash"]),
+                ],
             )
     except (TestHostError, image.ImageError) as error:
         print(f"test host: {error}", file=sys.stderr)
