@@ -1,0 +1,9 @@
+"""What the domains' HTTP interfaces share."""
+
+from django.apps import AppConfig
+
+
+class ApiConfig(AppConfig):
+    """Problem documents, parsers and limits; it has no models."""
+
+    name = "apps.api"

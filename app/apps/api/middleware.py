@@ -1,0 +1,27 @@
+"""Limits that hold before a view is chosen."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from apps.api import problems
+
+
+class BodyLimitMiddleware:
+    """Refuse a body above the limit without reading it.
+
+    Django's own limit does not apply here: Django REST framework reads the stream past it. A body without a
+    declared length is empty to Django.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer 413 under /api/ where the declared length is too large."""
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if limit and request.path.startswith("/api/") and length.isdigit() and int(length) > limit:
+            return problems.response(413, f"The body has {int(length)} bytes; at most {limit} are accepted.")
+        return self.get_response(request)

@@ -1,0 +1,15 @@
+"""Paths under /api/."""
+
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from apps.api.views import not_found
+
+urlpatterns = [
+    path("users/", include("apps.users.urls")),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    # Split: no script inside the page, so that a strict Content-Security-Policy can forbid them.
+    re_path(r"^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    # Last, and ending without a slash too: Django's redirect to one would lose a POST.
+    re_path(r"^.*$", not_found),
+]

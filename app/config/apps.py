@@ -1,0 +1,17 @@
+"""Assembly: the Celery application and its tasks are there in every process that runs Django."""
+
+from importlib import import_module
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+
+class ProjectConfig(AppConfig):
+    """The last application, so that every model is loaded before the tasks are."""
+
+    name = "config"
+
+    def ready(self) -> None:
+        """Make the project's Celery application the current one, with every task registered."""
+        import_module("config.celery")
+        autodiscover_modules("tasks")

@@ -1,0 +1,104 @@
+"""Celery, by the production checklist. Django reads these names; Celery strips the prefix."""
+
+from typing import Any
+
+from celery.schedules import crontab
+from kombu import Exchange, Queue
+
+from config import env
+
+with env.together():
+    CELERY_BROKER_URL = env.url(
+        "CELERY_BROKER_URL", ("redis", "rediss"), example="redis://app:password@127.0.0.1:6379/0", secret=True
+    )
+    # Seconds after which an unacknowledged message is given to another worker. It must exceed the longest
+    # time limit and drain timeout, or a long task runs twice at once.
+    VISIBILITY_TIMEOUT = env.integer("CELERY_VISIBILITY_TIMEOUT", example="7200", at_least=1)
+
+# Messages: JSON only. Pickle would let whoever writes to the broker run code here.
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_EVENT_SERIALIZER = "json"
+CELERY_RESULT_ACCEPT_CONTENT = ["json"]
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ENABLE_UTC = True
+CELERY_TIMEZONE = "UTC"
+
+# Queues and routes. A misspelt queue fails at publish instead of filling a list that nobody reads.
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("high", "default", "low")]
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_DEFAULT_EXCHANGE = "default"
+CELERY_TASK_DEFAULT_ROUTING_KEY = "default"
+CELERY_TASK_ROUTES = {
+    "notifications.*": {"queue": "high"},
+    "core.*": {"queue": "default"},
+    "users.cleanup_*": {"queue": "low"},
+    "celery.*": {"queue": "low"},
+}
+
+# Running a task: acknowledged when it ends, one at a time, never for ever.
+CELERY_TASK_ACKS_LATE = True
+# A task whose child process died is acknowledged as failed. Requeueing it has no bound: a task that kills its
+# process would do so for ever.
+CELERY_TASK_REJECT_ON_WORKER_LOST = False
+CELERY_TASK_SOFT_TIME_LIMIT = 1500
+CELERY_TASK_TIME_LIMIT = 1800
+CELERY_TASK_TRACK_STARTED = True
+CELERY_TASK_ALWAYS_EAGER = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Leaks stay bounded; a low number costs half the throughput, this one nothing measurable.
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
+# A child imports Django; on a loaded host that takes longer than the default of 4 s, after which it is killed.
+CELERY_WORKER_PROC_ALIVE_TIMEOUT = 30
+CELERY_WORKER_DISABLE_RATE_LIMITS = True
+# On Redis a late acknowledgement still arrives after a reconnect, so cancelling would only repeat work.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+# Logging is configured by config/settings/logging.py alone.
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# Flower shows tasks only from events. They halve the rate of tasks that do nothing, which real tasks do not
+# notice; a fleet that lives on tiny tasks turns them off. The `sent` event costs the web process, so it is off.
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_SEND_SENT_EVENT = False
+
+# Results: in the database, for a day, with name and arguments so that a person can read them.
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_RESULT_EXTENDED = True
+CELERY_RESULT_EXPIRES = 24 * 3600
+
+# One connection serves a hundred tasks. Never without CONN_HEALTH_CHECKS and the close_old_connections of
+# drumline.worker.lifecycle: after a database restart no task would succeed.
+CELERY_DB_REUSE_MAX = 100
+
+# The broker: notice a dead connection, try for ever in the worker, give up soon in the web process.
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CONNECTION_TIMEOUT = 4
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+    "client_name": "drumline",
+    "health_check_interval": 25,
+    "retry_on_timeout": True,
+    "socket_connect_timeout": 4,
+    "socket_keepalive": True,
+    # Without it a publish to a broker that went silent hangs for ever.
+    "socket_timeout": 10,
+    "visibility_timeout": VISIBILITY_TIMEOUT,
+}
+CELERY_TASK_PUBLISH_RETRY = True
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+
+# The schedule lives in the database, where an operator adds to it; these entries belong to the code.
+CELERY_BEAT_SCHEDULER = "drumline.beat.scheduler:Scheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "users.cleanup_expired_sessions": {
+        "task": "users.cleanup_expired_sessions",
+        "schedule": crontab(minute="0", hour="2"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
+    "celery.backend_cleanup": {
+        "task": "celery.backend_cleanup",
+        "schedule": crontab(minute="0", hour="4"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
+}

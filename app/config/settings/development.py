@@ -1,0 +1,30 @@
+"""A developer's machine: SQLite, readable logs, no TLS, and a value for every variable."""
+
+from pathlib import Path
+
+from config import env
+
+env.provide(
+    CELERY_BROKER_URL="redis://127.0.0.1:6379/0",
+    CELERY_VISIBILITY_TIMEOUT="7200",
+    DATABASE_URL=f"sqlite:///{Path(__file__).resolve().parents[2] / 'development.sqlite3'}",
+    DEFAULT_FROM_EMAIL="Drumline <no-reply@localhost>",
+    DJANGO_ALLOWED_HOSTS="localhost,127.0.0.1,[::1]",
+    DJANGO_SECRET_KEY="only for development, worthless anywhere else, and long enough",  # noqa: S106
+    DJANGO_TIME_ZONE="UTC",
+    EMAIL_HOST="127.0.0.1",
+    EMAIL_PORT="1025",
+    EMAIL_USE_TLS="false",
+    LOG_LEVEL="INFO",
+)
+
+from config.settings.base import *  # noqa: E402, F403
+from config.settings.base import LOG_LEVEL, STORAGES  # noqa: E402
+from config.settings.logging import READABLE_LINES, structured  # noqa: E402
+
+DEBUG = True
+LOGGING = structured(LOG_LEVEL, lines=READABLE_LINES)
+SESSION_COOKIE_SECURE = False
+CSRF_COOKIE_SECURE = False
+# The manifest exists only after collectstatic.
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

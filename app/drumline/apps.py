@@ -1,0 +1,17 @@
+"""Drumline as a Django application: add it to INSTALLED_APPS."""
+
+from importlib import import_module
+
+from django.apps import AppConfig
+
+
+class DrumlineConfig(AppConfig):
+    """The reusable part; it imports no domain."""
+
+    name = "drumline"
+    verbose_name = "Drumline"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect the worker's life cycle; its signals fire only in workers."""
+        import_module("drumline.worker.lifecycle")

@@ -1,0 +1,65 @@
+"""The code's schedule, synced to the tables where operators keep theirs.
+
+The code owns its entries' task, time, arguments and queue; the operator owns `enabled`. An entry that left the code
+is deleted. What an operator added is never touched, not even when the code later wants the same name.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from celery import Celery
+from django.db import transaction
+from django_celery_beat.models import PeriodicTask
+from django_celery_beat.schedulers import ModelEntry
+
+from drumline.models import CodeScheduleEntry
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Synced:
+    """What a sync did, by entry name."""
+
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+@transaction.atomic
+def schedule_sync(*, app: Celery) -> Synced:
+    """Make the code-owned entries equal to `beat_schedule`, in one transaction."""
+    synced = Synced()
+    wanted: dict[str, dict[str, Any]] = app.conf.beat_schedule
+    for name, entry in wanted.items():
+        getattr(synced, _sync_entry(name, entry)).append(name)
+    gone = PeriodicTask.objects.filter(code_entry__isnull=False).exclude(name__in=wanted)
+    for periodic_task in gone:
+        synced.deleted.append(periodic_task.name)
+        periodic_task.delete()
+    if synced.refused:
+        logger.error(
+            "schedule_names_taken",
+            names=synced.refused,
+            hint="an operator's entry has this name and stays as it is; rename or delete it to let the code's run",
+        )
+    return synced
+
+
+def _sync_entry(name: str, entry: dict[str, Any]) -> str:
+    fields = ModelEntry._unpack_fields(**entry)  # noqa: SLF001  its only public caller also overwrites strangers' rows
+    periodic_task = PeriodicTask.objects.select_for_update().filter(name=name).first()
+    if periodic_task is None:
+        CodeScheduleEntry.objects.create(periodic_task=PeriodicTask.objects.create(name=name, **fields))
+        return "created"
+    if not CodeScheduleEntry.objects.filter(periodic_task=periodic_task).exists():
+        return "refused"
+    if all(getattr(periodic_task, key) == value for key, value in fields.items()):
+        return "unchanged"
+    for key, value in fields.items():
+        setattr(periodic_task, key, value)
+    periodic_task.save()
+    return "updated"

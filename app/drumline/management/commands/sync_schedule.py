@@ -1,0 +1,21 @@
+"""sync_schedule: write the code's schedule to the database now, as beat does at its start."""
+
+from typing import Any
+
+from celery import current_app
+from django.core.management.base import BaseCommand
+
+from drumline.beat.schedule import schedule_sync
+
+
+class Command(BaseCommand):
+    """Print what changed."""
+
+    help = "Sync the code-defined schedule; entries that an operator added stay as they are."
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        """Sync, and name the entries."""
+        synced = schedule_sync(app=current_app)
+        for verb in ("created", "updated", "deleted", "refused", "unchanged"):
+            for name in getattr(synced, verb):
+                self.stdout.write(f"{verb} {name}")
