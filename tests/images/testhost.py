@@ -40,6 +40,9 @@ CONFINEMENT = (
     "--cap-add=SYS_ADMIN,NET_ADMIN,SETPCAP,SYS_PTRACE,AUDIT_WRITE",
     "--security-opt=seccomp=unconfined",
 )
+# A host's mounts are shared with the namespaces of its units, a container's are not: systemd would
+# hand LoadCredential= over in a namespace of its own, and the unit would find an empty directory.
+INIT = ("/bin/sh", "-c", "mount --make-rshared / && exec /sbin/init")
 # A machine that may not raise its own limits cannot grant podman's larger defaults.
 LIMITS = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=4096:4096")
 
@@ -68,7 +71,8 @@ def podman(*arguments: str, check: bool = True, stdin: str | None = None) -> str
         msg = "podman is not installed. On Debian: ansible/bootstrap installs it (or `make up`)."
         raise TestHostError(msg) from None
     if check and result.returncode != 0:
-        msg = f"`podman {' '.join(arguments[:3])}` exited {result.returncode}: {result.stderr.strip()}"
+        command = " ".join(arguments[:3])
+        msg = f"`podman {command}` exited {result.returncode}: {result.stderr.strip()}"
         raise TestHostError(msg)
     return result.stdout
 
@@ -312,6 +316,7 @@ def create(name: str, arguments: argparse.Namespace) -> None:
         *LIMITS,
         *(["--privileged"] if arguments.privileged else CONFINEMENT),
         reference,
+        *INIT,
     )
 
 
