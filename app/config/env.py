@@ -190,7 +190,7 @@ def _read(name: str, kind: str, parse: Callable[[str], T], *, example: str, secr
         return parse(example)
 
 
-def _list(target: str) -> list[dict[str, object]]:
+def listing(target: str) -> list[dict[str, object]]:
     """Load a settings module or a Python file, whatever the environment holds, and list what it reads."""
     _collected.append([])
     settings_module()
@@ -205,4 +205,4 @@ def _list(target: str) -> list[dict[str, object]]:
 
 if __name__ == "__main__":
     # Run as a script this file is `__main__`; the settings register with `config.env`, so ask that one.
-    sys.stdout.write(json.dumps(importlib.import_module("config.env")._list(sys.argv[1])) + "\n")
+    sys.stdout.write(json.dumps(importlib.import_module("config.env").listing(sys.argv[1])) + "\n")

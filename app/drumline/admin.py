@@ -32,5 +32,5 @@ class CodeScheduleEntryAdmin(ReadOnlyAdmin):
     list_display = ("periodic_task",)
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Deleting the mark would hand the entry to nobody."""
+        """Keep the mark: without it the entry would belong to nobody."""
         return False

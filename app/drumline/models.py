@@ -25,4 +25,4 @@ class CodeScheduleEntry(models.Model):
         verbose_name_plural = "code schedule entries"
 
     def __str__(self) -> str:
-        return self.periodic_task.name
+        return str(self.periodic_task.name)

@@ -15,7 +15,9 @@ with env.together():
     # Inside the block, so that what is wrong with Celery's variables is reported with the rest.
     from config.settings.celery import *  # noqa: F403
 
-    SECRET_KEY = env.string("DJANGO_SECRET_KEY", example="fifty or more random characters, " * 2, secret=True, at_least=50)
+    SECRET_KEY = env.string(
+        "DJANGO_SECRET_KEY", example="fifty or more random characters, " * 2, secret=True, at_least=50
+    )
     ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS", example="drumline.example.com,localhost")
     TIME_ZONE = env.string("DJANGO_TIME_ZONE", example="UTC")
     DATABASE_URL = env.url(

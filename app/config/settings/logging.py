@@ -3,7 +3,6 @@
 Tracebacks are plain text without local variables: those would show passwords.
 """
 
-import logging.config
 from typing import Any
 
 import structlog

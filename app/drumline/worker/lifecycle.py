@@ -5,7 +5,6 @@ from typing import Any
 
 from celery import Task, signals
 from celery.worker import WorkController, state
-from celery.worker.consumer import Consumer
 from django.db import close_old_connections
 
 from drumline.worker.notify import sd_notify
@@ -40,7 +39,7 @@ _reporters: list[Reporter] = []
 
 
 @signals.worker_ready.connect
-def report_ready(sender: Consumer, **_: Any) -> None:
+def report_ready(sender: Any, **_: Any) -> None:
     """READY only now: the broker is connected and the queues are consumed."""
     reporter = Reporter(sender.controller)
     if not sd_notify("READY=1", f"STATUS={reporter.status()}"):

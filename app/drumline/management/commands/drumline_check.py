@@ -1,4 +1,4 @@
-"""drumline_check: would this deployment lose tasks, or leave something open?"""
+"""drumline_check says what this deployment would lose or leave open."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -25,4 +25,6 @@ class Command(BaseCommand):
             problems += serving_problems(current_app, filter(None, map(str.strip, options["serve"].split(","))))
         if problems:
             raise CommandError("\n".join(problems))
-        self.stdout.write("The Celery settings are safe" + (" and every routed queue is served." if options["serve"] else "."))
+        self.stdout.write(
+            "The Celery settings are safe" + (" and every routed queue is served." if options["serve"] else ".")
+        )

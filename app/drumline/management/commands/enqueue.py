@@ -28,7 +28,7 @@ class Command(BaseCommand):
         task = _task(options["task"])
         args, kwargs = _arguments(options["json"])
         routing = {"queue": _queue(options["queue"])} if options["queue"] else {}
-        queue = options["queue"] or current_app.amqp.router.route({}, task.name, args, kwargs)["queue"].name
+        queue = options["queue"] or current_app.amqp.router.route({}, task.name)["queue"].name
         started = time.monotonic()
         try:
             result = task.apply_async(args=args, kwargs=kwargs, **routing)

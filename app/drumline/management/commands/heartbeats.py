@@ -1,4 +1,4 @@
-"""heartbeats: who said lately that it is alive?"""
+"""heartbeats says who was alive when."""
 
 import json
 from argparse import ArgumentParser
@@ -23,7 +23,13 @@ class Command(BaseCommand):
         """Print the ages, then judge them."""
         ages = heartbeat_ages()
         rows = [
-            {"name": beat.name, "host": beat.host, "pid": beat.pid, "at": beat.at.isoformat(), "age": round(age.total_seconds(), 1)}
+            {
+                "name": beat.name,
+                "host": beat.host,
+                "pid": beat.pid,
+                "at": beat.at.isoformat(),
+                "age": round(age.total_seconds(), 1),
+            }
             for beat, age in ages.items()
         ]
         if options["json"]:
