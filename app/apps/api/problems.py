@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, JsonResponse
+from drf_spectacular.utils import inline_serializer
 from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as rest_exception_handler
@@ -12,7 +13,7 @@ from rest_framework.views import exception_handler as rest_exception_handler
 CONTENT_TYPE = "application/problem+json"
 
 
-class Conflict(exceptions.APIException):
+class ConflictError(exceptions.APIException):
     """What was asked for contradicts what is stored; `detail` maps each field to its reasons."""
 
     status_code = status.HTTP_409_CONFLICT
@@ -20,22 +21,26 @@ class Conflict(exceptions.APIException):
     default_code = "conflict"
 
 
-class FieldErrorSerializer(serializers.Serializer[Any]):
-    """One reason why one field was refused."""
-
-    field = serializers.CharField()
-    code = serializers.CharField()
-    message = serializers.CharField()
-
-
-class ProblemSerializer(serializers.Serializer[Any]):
-    """The problem document, for the OpenAPI schema."""
-
-    type = serializers.CharField(default="about:blank")
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    errors = FieldErrorSerializer(many=True, required=False)
+# The problem document, for the OpenAPI schema.
+ProblemSerializer = inline_serializer(
+    name="Problem",
+    fields={
+        "type": serializers.CharField(default="about:blank"),
+        "title": serializers.CharField(),
+        "status": serializers.IntegerField(),
+        "detail": serializers.CharField(),
+        "errors": inline_serializer(
+            name="FieldProblem",
+            fields={
+                "field": serializers.CharField(),
+                "code": serializers.CharField(),
+                "message": serializers.CharField(),
+            },
+            many=True,
+            required=False,
+        ),
+    },
+)
 
 
 def document(code: int, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Users in the administration."""
 
-from typing import Any, ClassVar
-
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as StockUserAdmin
 
@@ -17,9 +15,9 @@ class UserAdmin(StockUserAdmin):  # type: ignore[type-arg]  # the class is not g
     list_filter = ("is_staff", "is_superuser", "is_active")
     search_fields = ("email", "full_name")
     readonly_fields = ("last_login", "created_at")
-    fieldsets: ClassVar[Any] = (
+    fieldsets = (
         (None, {"fields": ("email", "password", "full_name")}),
         ("Permissions", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
         ("Dates", {"fields": ("last_login", "created_at")}),
     )
-    add_fieldsets: ClassVar[Any] = ((None, {"fields": ("email", "usable_password", "password1", "password2")}),)
+    add_fieldsets = ((None, {"fields": ("email", "usable_password", "password1", "password2")}),)

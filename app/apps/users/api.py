@@ -1,17 +1,16 @@
 """POST /api/users/."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers, status
-from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api.problems import Conflict, ProblemSerializer
+from apps.api.problems import ConflictError, ProblemSerializer
 from apps.users import services
 from apps.users.models import User
 
@@ -36,7 +35,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
 class UsersView(APIView):
     """Accounts. Anybody may create one."""
 
-    authentication_classes: ClassVar[list[type[BaseAuthentication]]] = []
+    authentication_classes = ()
     permission_classes = (AllowAny,)
     throttle_scope = "users.create"
 
@@ -66,5 +65,5 @@ class UsersView(APIView):
             reasons = [serializers.ErrorDetail(e.messages[0], code=e.code) for e in error.error_list]
             raise serializers.ValidationError({"password": reasons}) from None
         except services.EmailTakenError:
-            raise Conflict({"email": ["An account with this e-mail exists."]}, code="taken") from None
+            raise ConflictError({"email": ["An account with this e-mail exists."]}, code="taken") from None
         return Response(UserSerializer(user).data, status=status.HTTP_201_CREATED)

@@ -18,7 +18,7 @@ logger = structlog.get_logger(__name__)
 HEARTBEAT_SECONDS = 10.0
 
 
-class Scheduler(DatabaseScheduler):
+class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships no types
     """Ticks through a database outage instead of dying of it, and says all the time how it is doing."""
 
     _ready = False
@@ -34,7 +34,8 @@ class Scheduler(DatabaseScheduler):
         The stock query leaves out crontabs more than two hours away, and so never runs one that was missed while
         beat was down for longer.
         """
-        return PeriodicTask.objects.filter(enabled=True)
+        enabled: QuerySet[PeriodicTask] = PeriodicTask.objects.filter(enabled=True)
+        return enabled
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due, then report; return the seconds until the next look."""

@@ -1,44 +1,47 @@
 """What the project's Celery settings would lose or leave open, said before anything is deployed."""
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from celery import Celery
 
 # Formats that run code when they are read.
 UNSAFE_CONTENT = {"pickle", "application/x-python-serialize"}
 
+# Setting, when it is wrong, why, and what to set instead.
+WRONG: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("task_acks_late", operator.not_, "a killed worker loses what it acknowledged early; set it to True"),
+    ("task_always_eager", bool, "tasks run inside the request that sends them; set it to False"),
+    ("worker_prefetch_multiplier", lambda value: value != 1, "a worker holds tasks others could run; set it to 1"),
+    ("task_create_missing_queues", bool, "a misspelt queue is filled and never read; set it to False"),
+    ("broker_connection_max_retries", bool, "after that many attempts the worker exits; set it to None"),
+    ("enable_utc", operator.not_, "due times depend on each host's own time zone; set it to True"),
+    (
+        "beat_scheduler",
+        "celery.beat:PersistentScheduler".__eq__,
+        "its state is a file of one host; set it to drumline.beat.scheduler:Scheduler",
+    ),
+)
+
 
 def settings_problems(app: Celery) -> Iterator[str]:
     """Yield one line for each setting that loses tasks or opens the system."""
-    conf = app.conf
-    if not conf.task_acks_late:
-        yield "task_acks_late is off: a task is acknowledged before it runs, so a killed worker loses it; set it to True"
-    if conf.task_always_eager:
-        yield "task_always_eager is on: tasks run inside the request that sends them; set it to False"
-    for name in ("accept_content", "result_accept_content"):
-        unsafe = UNSAFE_CONTENT & set(conf[name] or ())
-        if unsafe:
-            yield f"{name} allows {', '.join(sorted(unsafe))}: whoever writes to the broker runs code; allow json only"
-    for name in ("task_serializer", "result_serializer"):
-        if conf[name] in UNSAFE_CONTENT:
-            yield f"{name} is {conf[name]}: whoever writes to the broker runs code; set it to json"
+    yield from _content_problems(app)
     yield from _limit_problems(app)
-    if conf.worker_prefetch_multiplier != 1:
-        yield (
-            f"worker_prefetch_multiplier is {conf.worker_prefetch_multiplier} (0 means no bound): a worker holds tasks "
-            "that others could run; set it to 1"
-        )
-    if conf.task_create_missing_queues:
-        yield "task_create_missing_queues is on: a misspelt queue is filled and never read; set it to False"
-    if conf.broker_connection_max_retries is not None:
-        yield (
-            f"broker_connection_max_retries is {conf.broker_connection_max_retries}: after that many the worker exits; "
-            "set it to None"
-        )
-    if conf.beat_scheduler == "celery.beat:PersistentScheduler":
-        yield "beat_scheduler keeps its state in a file of one host; set it to drumline.beat.scheduler:Scheduler"
-    if not conf.enable_utc:
-        yield "enable_utc is off: due times depend on each host's clock settings; set it to True"
+    for setting, is_wrong, why in WRONG:
+        value = app.conf[setting]
+        if is_wrong(value):
+            yield f"{setting} is {value!r}: {why}"
+
+
+def _content_problems(app: Celery) -> Iterator[str]:
+    for setting in ("accept_content", "result_accept_content", "task_serializer", "result_serializer"):
+        value = app.conf[setting] or ()
+        unsafe = UNSAFE_CONTENT & ({value} if isinstance(value, str) else set(value))
+        if unsafe:
+            names = ", ".join(sorted(unsafe))
+            yield f"{setting} allows {names}: whoever writes to the broker runs code here; allow json only"
 
 
 def _limit_problems(app: Celery) -> Iterator[str]:
@@ -68,8 +71,9 @@ def routed_queues(app: Celery) -> dict[str, list[str]]:
         if queue:
             routed.setdefault(queue, []).append(f"schedule {name}")
     for task in app.tasks.values():
-        if getattr(task, "queue", None):
-            routed.setdefault(task.queue, []).append(f"task {task.name}")
+        queue = getattr(task, "queue", None)
+        if queue:
+            routed.setdefault(queue, []).append(f"task {task.name}")
     return routed
 
 
