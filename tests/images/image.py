@@ -175,9 +175,7 @@ def forget_older(debian: str, *, keep: str) -> None:
     )
     for image in listed.stdout.split():
         if image not in (keep, "<none>:<none>"):
-            subprocess.run(
-                ["podman", "rmi", image], check=False, env=podman_environment(), capture_output=True
-            )
+            subprocess.run(["podman", "rmi", image], check=False, env=podman_environment(), capture_output=True)
 
 
 def main() -> int:

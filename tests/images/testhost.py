@@ -140,9 +140,7 @@ def ensure_network(name: str) -> None:
 
 def remove_empty_networks() -> None:
     """Remove the networks of this tool that no host uses; podman refuses to remove one in use."""
-    for name in podman(
-        "network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}"
-    ).split():
+    for name in podman("network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}").split():
         podman("network", "rm", name, check=False)
 
 
@@ -200,11 +198,7 @@ def describe(name: str) -> dict[str, Any]:
         msg = f"there is no test host {name}: `up {name}` makes one."
         raise TestHostError(msg)
     settings = found["NetworkSettings"]
-    addresses = [
-        network["IPAddress"]
-        for network in (settings["Networks"] or {}).values()
-        if network["IPAddress"]
-    ]
+    addresses = [network["IPAddress"] for network in (settings["Networks"] or {}).values() if network["IPAddress"]]
     published = {
         int(port.split("/")[0]): (
             bindings[0]["HostIp"] or "127.0.0.1",
@@ -245,9 +239,7 @@ def wait_for_boot(name: str, deadline: float) -> list[str]:
         if state == "running":
             return []
         if state == "degraded":
-            listed = podman(
-                "exec", name, "systemctl", "list-units", "--failed", "--plain", "--no-legend"
-            )
+            listed = podman("exec", name, "systemctl", "list-units", "--failed", "--plain", "--no-legend")
             return [line.split()[0] for line in listed.splitlines() if line.strip()]
         time.sleep(0.3)
     jobs = podman("exec", name, "systemctl", "list-jobs", "--no-legend", check=False).strip()
@@ -385,9 +377,7 @@ def show(told: dict[str, Any], *, as_json: bool) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="testhost.py", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="testhost.py", description=(__doc__ or "").splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     verb = verbs.add_parser("up", help="make one run; a running one is left as it is")
@@ -443,9 +433,7 @@ def main(argv: list[str] | None = None) -> int:
             msg = f"there is no test host {arguments.name}: `up {arguments.name}` makes one."
             raise TestHostError(msg)
         else:
-            command = (
-                arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-            )
+            command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
             terminal = ["--tty"] if sys.stdin.isatty() else []
             os.execvp(  # noqa: S606 - becoming podman passes signals and the exit code on unchanged
                 "podman",

@@ -1,0 +1,73 @@
+"""What a stranger on the same network can reach."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+UNITS = ["drumline-firewall.service", "nftables.service"]
+TESTHOST = Path(__file__).resolve().parents[1] / "images" / "testhost.py"
+PUBLIC = {22, 80, 443}
+CARELESS_PORT = 18080
+
+
+@pytest.fixture(scope="module")
+def careless_service(host: Host) -> Iterator[int]:
+    """A service that listens on every address, as one installed by hand might; gone with the test."""
+    unit = "careless-service"
+    command = f"/usr/bin/python3 -m http.server {CARELESS_PORT} --bind 0.0.0.0"
+    host.check_output(f"systemd-run --quiet --collect --unit={unit} --property=DynamicUser=yes {command}")
+    host.check_output(f"timeout 10 sh -c 'until ss -Hltn sport = :{CARELESS_PORT} | grep -q .; do sleep 0.2; done'")
+    yield CARELESS_PORT
+    host.run(f"systemctl stop {unit}")
+
+
+@pytest.fixture(scope="module")
+def listening(host: Host, careless_service: int) -> set[int]:
+    """Ports that something on the host listens on, on more than the loopback."""
+    ports = set()
+    for line in host.check_output("ss -Hltn").splitlines():
+        at, _, port = line.split()[3].rpartition(":")
+        if not at.startswith(("127.", "[::1]")):
+            ports.add(int(port))
+    assert careless_service in ports
+    return ports
+
+
+@pytest.fixture(scope="module")
+def answers(address: str, stranger: dict[str, Any], listening: set[int]) -> dict[str, set[int]]:
+    # Connections to sshd are limited by the minute, so another port is the witness where there is one.
+    witness = 443 if 443 in listening else 22
+    command = [sys.executable, str(TESTHOST), "exec", stranger["name"], "--", "python3", "-", address, str(witness)]
+    scan = (Path(__file__).parent / "scan.py").read_text()
+    result = subprocess.run(command, check=False, input=scan, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return {answer: set(ports) for answer, ports in json.loads(result.stdout).items()}
+
+
+def test_a_stranger_reaches_ssh_and_the_site_and_no_other_port(
+    answers: dict[str, set[int]], listening: set[int]
+) -> None:
+    assert answers["open"] == PUBLIC & listening
+
+
+def test_a_closed_port_does_not_even_answer(answers: dict[str, set[int]]) -> None:
+    assert answers["refused"] <= PUBLIC
+
+
+def test_a_service_that_listens_everywhere_stays_unreachable(
+    answers: dict[str, set[int]], careless_service: int
+) -> None:
+    assert careless_service not in answers["open"] | answers["refused"]
+
+
+def test_the_rules_survive_a_reboot(host: Host) -> None:
+    enabled = [unit for unit in UNITS if host.service(unit).exists and host.service(unit).is_enabled]
+    assert enabled, f"none of {UNITS} is enabled"
