@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from testinfra.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from testinfra.host import Host
 
 PROJECT = Path(__file__).resolve().parents[2]
 TESTHOST = PROJECT / "tests" / "images" / "testhost.py"

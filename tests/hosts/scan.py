@@ -7,6 +7,8 @@ all others there was silence. WITNESS_PORT must be open: when it stops answering
 and the scan ends there and then rather than knock at whoever has the address next.
 """
 
+# ruff: noqa: T201 - a command prints
+
 from __future__ import annotations
 
 import asyncio

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from testinfra.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testinfra.host import Host
 
 UNITS = ["drumline-firewall.service", "nftables.service"]
 TESTHOST = Path(__file__).resolve().parents[1] / "images" / "testhost.py"

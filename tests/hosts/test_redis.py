@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from testinfra.host import Host
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
 
 UNITS = ["redis-server@broker.service"]
 

@@ -7,6 +7,8 @@ the hosts need anyway, brings the security updates of today and knows no pull li
 Containerfile is the way out where mmdebstrap is missing or not allowed to run.
 """
 
+# ruff: noqa: T201 - a command prints
+
 from __future__ import annotations
 
 import argparse

@@ -5,6 +5,8 @@ Everything that needs a host goes through here (`make up`, Molecule, the fault s
 the one home of podman's flags. It touches nothing but the containers and networks it labelled.
 """
 
+# ruff: noqa: T201 - a command prints
+
 from __future__ import annotations
 
 import argparse
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import image
 
@@ -105,9 +107,8 @@ def taken_subnets() -> list[ipaddress.IPv4Network]:
             length = bytes.fromhex(mask)[::-1]
             taken.append(ipaddress.IPv4Network(f"{address}/{ipaddress.IPv4Address(length)}"))
     # A name server may be reached through the default route and still sit in a private range.
-    for line in Path("/etc/resolv.conf").read_text().splitlines():
-        if match := re.match(r"nameserver\s+(\d+\.\d+\.\d+\.\d+)", line):
-            taken.append(ipaddress.IPv4Network(match[1]))
+    servers = re.findall(r"^nameserver\s+(\d+\.\d+\.\d+\.\d+)", Path("/etc/resolv.conf").read_text(), re.MULTILINE)
+    taken.extend(ipaddress.IPv4Network(server) for server in servers)
     names = podman("network", "ls", "--quiet").split()
     for network in json.loads(podman("network", "inspect", *names)) if names else []:
         for subnet in network.get("subnets") or []:
@@ -359,6 +360,17 @@ def down(names: list[str]) -> None:
     remove_empty_networks()
 
 
+def execute(name: str, command: list[str]) -> NoReturn:
+    """Run a command as root on a host, in place of this process: signals and exit code pass unchanged."""
+    if own(name) is None:
+        msg = f"there is no test host {name}: `up {name}` makes one."
+        raise TestHostError(msg)
+    if command[:1] == ["--"]:
+        command = command[1:]
+    terminal = ["--tty"] if sys.stdin.isatty() else []
+    os.execvp("podman", ["podman", "exec", "--interactive", *terminal, name, *(command or ["bash"])])
+
+
 def names_of_all() -> list[str]:
     """Every host this tool made."""
     listed = podman("ps", "--all", "--filter", f"label={LABEL}=host", "--format", "{{.Names}}")
@@ -429,23 +441,8 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 for host in hosts:
                     show(host, as_json=False)
-        elif own(arguments.name) is None:
-            msg = f"there is no test host {arguments.name}: `up {arguments.name}` makes one."
-            raise TestHostError(msg)
         else:
-            command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-            terminal = ["--tty"] if sys.stdin.isatty() else []
-            os.execvp(  # noqa: S606 - becoming podman passes signals and the exit code on unchanged
-                "podman",
-                [
-                    "podman",
-                    "exec",
-                    "--interactive",
-                    *terminal,
-                    arguments.name,
-                    *(command or ["bash"]),
-                ],
-            )
+            execute(arguments.name, arguments.command)
     except (TestHostError, image.ImageError) as error:
         print(f"test host: {error}", file=sys.stderr)
         return 1
