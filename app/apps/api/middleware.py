@@ -7,9 +7,13 @@ from django.http import HttpRequest, HttpResponse
 
 from apps.api import problems
 
+# Bytes read and thrown away of a body that is refused, and how many at a time.
+DRAINED = 32_000_000
+PIECE = 65_536
+
 
 class BodyLimitMiddleware:
-    """Refuse a body above the limit without reading it.
+    """Refuse a body above the limit without keeping it.
 
     Django's own limit does not apply here: Django REST framework reads the stream past it. A body without a
     declared length is empty to Django.
@@ -23,5 +27,8 @@ class BodyLimitMiddleware:
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         length = request.META.get("CONTENT_LENGTH") or "0"
         if limit and request.path.startswith("/api/") and length.isdigit() and int(length) > limit:
+            # Hung up on in the middle of its body, a client or a proxy would see a broken connection, not the answer.
+            for _ in range(min(int(length), DRAINED) // PIECE + 1):
+                request.read(PIECE)
             return problems.response(413, f"The body has {int(length)} bytes; at most {limit} are accepted.")
         return self.get_response(request)

@@ -1,0 +1,274 @@
+"""Real servers and real processes of the application, each in a folder of its own and gone after the test."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import redis
+
+PROJECT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PYTHON = sys.executable
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], what: str, *, seconds: float = 30) -> T:
+    """Return the condition's first true value; fail with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds:g} s still not: {what}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class Redis:
+    """A broker that writes everything to disk before it answers, so that kill -9 loses nothing by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis(port=self.port, decode_responses=True)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+            + ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self._answers, "Redis answers")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def kill(self) -> None:
+        if self.process:
+            self.client.close()
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+class PostgreSQL:
+    """A cluster on a unix socket; PostgreSQL refuses to run as root, so root hands it to `postgres`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        self.user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+
+    def create(self) -> None:
+        if self.user:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self._run("initdb", "--auth=trust", "--username=drumline", "--no-sync", "--encoding=UTF8", "--locale=C")
+
+    def _run(self, program: str, *args: str) -> None:
+        subprocess.run(
+            [*self.user, str(self.bin / program), "--pgdata", str(self.folder / "data"), *args],
+            check=True,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses= -c fsync=off"
+        self._run("pg_ctl", "start", "--wait", "--log", str(self.folder / "log"), "--options", options)
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def url(self, database: str) -> str:
+        return f"postgresql://drumline@/{database}?host={self.folder}&port={self.port}"
+
+    def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:
+        url = f"host={self.folder} port={self.port} user=drumline dbname={database}"
+        with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+class Process:
+    """One process of the application, with its log in a file."""
+
+    def __init__(self, args: list[str], env: dict[str, str], cwd: Path, log: Path) -> None:
+        self.args = args
+        self.log = log
+        with log.open("wb") as output:
+            # A session of its own: stopping it must not reach the test, nor miss its children.
+            self.popen = subprocess.Popen(args, env=env, cwd=cwd, stdout=output, stderr=output, start_new_session=True)
+
+    def alive(self) -> bool:
+        return self.popen.poll() is None
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the structured lines; banners are none."""
+        found = []
+        for line in self.text().splitlines():
+            if line.startswith("{") and line.endswith("}"):
+                found.append(json.loads(line))
+        return found
+
+    def said(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        wanted = {"event": event, **fields}
+        return [line for line in self.lines() if all(line.get(key) == value for key, value in wanted.items())]
+
+    def wait_for(self, text: str, *, seconds: float = 30) -> None:
+        def seen() -> bool:
+            if text in self.text():
+                return True
+            assert self.alive(), f"{self.args} ended with {self.popen.returncode}:\n{self.text()}"
+            return False
+
+        try:
+            wait_until(seen, f"{text!r} in the log", seconds=seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.text()}") from None
+
+    def stop(self) -> None:
+        """End the whole session: no child may outlive a test, and nothing is left to save."""
+        try:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.popen.wait()
+
+
+class Answer:
+    """What the web process answered."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Application:
+    """The application under its production settings, as processes."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.cwd = PROJECT / "app"
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(Path(__file__).parent / "probe"),
+            "DJANGO_SETTINGS_MODULE": "config.settings.production",
+            "DJANGO_ALLOWED_HOSTS": "testserver",
+            "DJANGO_SECRET_KEY": "an integration test's key, worthless anywhere else, and long enough",
+            "DJANGO_TIME_ZONE": "UTC",
+            "LOG_LEVEL": "INFO",
+            "EMAIL_HOST": "127.0.0.1",
+            "EMAIL_PORT": "1",
+            "EMAIL_USE_TLS": "false",
+            "DEFAULT_FROM_EMAIL": "Drumline <no-reply@test.example>",
+            "CELERY_VISIBILITY_TIMEOUT": "7200",
+            "WEB_CONCURRENCY": "1",
+            "WEB_THREADS": "8",
+            "WEB_TIMEOUT": "30",
+            "WEB_GRACEFUL_TIMEOUT": "5",
+            **env,
+        }
+        self.processes: list[Process] = []
+        self.web_port = 0
+
+    def with_probe(self) -> None:
+        """Add the tasks in probe/ to every process started from now on."""
+        self.env["DJANGO_SETTINGS_MODULE"] = "probe_settings"
+
+    def start(self, *args: str, **env: str) -> Process:
+        log = self.folder / f"{len(self.processes)}.log"
+        process = Process(list(args), {**self.env, **env}, self.cwd, log)
+        self.processes.append(process)
+        return process
+
+    def worker(self, queues: str = "high,default,low", *, concurrency: int = 1, **env: str) -> Process:
+        process = self.start(
+            *(str(BIN / "celery"), "-A", "config", "worker", "--queues", queues),
+            *("--hostname", f"{queues.replace(',', '-')}-1@%h", "--concurrency", str(concurrency)),
+            **env,
+        )
+        process.wait_for(" ready.")
+        return process
+
+    def beat(self, **env: str) -> Process:
+        return self.start(str(BIN / "celery"), "-A", "config", "beat", **env)
+
+    def web(self) -> Process:
+        self.web_port = free_port()
+        process = self.start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.web_port}")
+        process.wait_for("Booting worker")
+        wait_until(lambda: self._listens(), "the web process answers")
+        return process
+
+    def _listens(self) -> bool:
+        try:
+            return self.get("/livez").status == 200
+        except OSError:
+            return False
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=30)
+        sent = {"Host": "testserver", "X-Forwarded-Proto": "https", "Content-Type": "application/json", **headers}
+        try:
+            data = body if isinstance(body, (bytes, str, type(None))) else json.dumps(body)
+            connection.request(method, path, data, sent)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.request("GET", path, **headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Answer:
+        return self.request("POST", path, body, **headers)
+
+    def manage(self, *args: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [PYTHON, "manage.py", *args],
+            cwd=self.cwd,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def enqueue(self, *args: str) -> Any:
+        """Send a task and return the report on its end."""
+        return json.loads(self.manage("enqueue", *args, "--wait", "30").stdout.splitlines()[-1])
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.stop()
