@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 INVENTORY ?= local
 INVENTORY_FILE = inventories/$(INVENTORY)/hosts.yml
-VENV := .venv/bin
+ROLE_SCENARIOS = $(filter-out base default,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
 # A path in the environment finds ansible's own programs for the modules and plugins that call them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
@@ -16,21 +16,53 @@ help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: ## Provision a local test host from nothing, prove it, and say where it is
-	@ansible/bootstrap hosts controller
-	@$(VENV)/python tests/images/testhost.py up drumline-local --publish 127.0.0.1:2222:22 --publish 127.0.0.1:8443:443 --publish 127.0.0.1:8080:80
-	@$(MAKE) --no-print-directory site verify
-	@$(VENV)/python tests/images/welcome.py
+up: bootstrap-hosts ## Provision a local test host from nothing, prove it, and say where it is
+	@tests/images/testhost.py up drumline-local --publish 127.0.0.1:2222:22 --publish 127.0.0.1:8443:443 --publish 127.0.0.1:8080:80
+	@$(MAKE) --no-print-directory site verify INVENTORY=local
+	@cat tests/images/welcome.txt
 
 .PHONY: down
-down: ## Remove the local test host and what was generated for it
-	@ansible/bootstrap hosts
+down: ## Remove the local test host and the secrets that were generated for it
 	@tests/images/testhost.py down drumline-local
+	@rm -rf ansible/inventories/local/secrets
+
+.PHONY: shell
+shell: ## Open a root shell on the local test host
+	@tests/images/testhost.py exec drumline-local bash --login
 
 .PHONY: site
-site: ## Run the playbook site.yml; INVENTORY=production chooses the fleet, ARGS="--check --diff" adds options
+site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production; ARGS="--check --diff" adds options
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) site.yml $(ARGS)
 
 .PHONY: verify
-verify: ## Prove a fleet by looking: units, queues, beat, site, Flower; INVENTORY=production
+verify: bootstrap-controller ## Prove a fleet by looking, and change nothing: INVENTORY=production
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) verify.yml $(ARGS)
+
+.PHONY: lint
+lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
+	ruff check
+	ruff format --check
+	mypy
+	yamllint --strict .
+	cd ansible && ansible-lint --config-file ../.ansible-lint
+
+.PHONY: test-python
+test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
+	pytest tests/app tests/contracts tests/units tests/playbooks tests/integration
+
+.PHONY: test
+test: lint test-python ## Everything that must pass, with the whole site on a Debian 13 test host
+	tests/molecule/run test default 13
+
+.PHONY: test-all
+test-all: test ## And the site on Debian 12, every role by itself on both, and the pages in a browser
+	tests/molecule/run test default 12
+	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
+
+.PHONY: bootstrap-controller bootstrap-hosts bootstrap-test
+bootstrap-controller:
+	@ansible/bootstrap --no-hosts controller
+bootstrap-hosts:
+	@ansible/bootstrap controller
+bootstrap-test:
+	@ansible/bootstrap controller flower test lint

@@ -16,6 +16,7 @@ SECRETS = {
         "vault_redis_app_password",
         "vault_redis_flower_password",
         "vault_email_password",
+        "vault_admin_password",
     )
 }
 
