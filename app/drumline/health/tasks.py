@@ -1,16 +1,25 @@
 """The task that proves a queue is consumed."""
 
 import socket
+import time
 from datetime import UTC, datetime
 
 from celery import Task, shared_task
 
+# Long enough to watch a worker drain, and shorter than the time limit of any queue.
+LONGEST_SECONDS = 30.0
+
 
 @shared_task(name="core.ping", bind=True)
-def ping(self: "Task[[], dict[str, str]]") -> dict[str, str]:
-    """Say which queue delivered this message, on which host, and when."""
+def ping(self: "Task[[float], dict[str, str]]", seconds: float = 0) -> dict[str, str]:
+    """Say which queue delivered this message, which worker on which host ran it, and when.
+
+    `seconds` keeps the worker busy for that long first, 30 at the most: that is how a drain can be watched.
+    """
+    time.sleep(min(max(seconds, 0), LONGEST_SECONDS))
     return {
         "queue": str((self.request.delivery_info or {}).get("routing_key", "")),
+        "worker": str(self.request.hostname or ""),
         "host": socket.gethostname(),
         "at": datetime.now(UTC).isoformat(),
     }
