@@ -1,5 +1,6 @@
 """Real servers and real processes of the application, each in a folder of its own and gone after the test."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -52,8 +53,10 @@ class Redis:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-            + ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"],
+            [
+                *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+                *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"),
+            ],
             stdout=subprocess.DEVNULL,
         )
         wait_until(self._answers, "Redis answers")
@@ -129,11 +132,7 @@ class Process:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the structured lines; banners are none."""
-        found = []
-        for line in self.text().splitlines():
-            if line.startswith("{") and line.endswith("}"):
-                found.append(json.loads(line))
-        return found
+        return [json.loads(line) for line in self.text().splitlines() if line.startswith("{") and line.endswith("}")]
 
     def said(self, event: str, **fields: Any) -> list[dict[str, Any]]:
         wanted = {"event": event, **fields}
@@ -153,10 +152,8 @@ class Process:
 
     def stop(self) -> None:
         """End the whole session: no child may outlive a test, and nothing is left to save."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.popen.wait()
 
 
@@ -227,7 +224,7 @@ class Application:
         self.web_port = free_port()
         process = self.start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.web_port}")
         process.wait_for("Booting worker")
-        wait_until(lambda: self._listens(), "the web process answers")
+        wait_until(self._listens, "the web process answers")
         return process
 
     def _listens(self) -> bool:

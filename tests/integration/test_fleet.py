@@ -101,7 +101,7 @@ PeriodicTask.objects.create(name="operator's ping", task="core.ping", interval=s
     wait_until(lambda: systemd.hears("STOPPING=1"), "STOPPING=1")
 
 
-def test_beat_lives_through_a_database_restart(application, cluster, systemd, sql):
+def test_beat_lives_through_a_database_restart(application, cluster, systemd):
     beat = application.beat(NOTIFY_SOCKET=systemd.path)
     wait_until(lambda: systemd.hears("READY=1"), "READY=1")
 
@@ -121,7 +121,7 @@ def test_the_web_process_serves_on_a_socket_that_it_inherits(application, tmp_pa
     path = str(tmp_path / "web.sock")
     listener.bind(path)
     listener.listen()
-    os.set_inheritable(listener.fileno(), True)
+    os.set_inheritable(listener.fileno(), True)  # noqa: FBT003  it takes no keyword
     # What systemd does: the socket as descriptor 3, and the process's own number beside it.
     script = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"

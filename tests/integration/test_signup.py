@@ -65,7 +65,7 @@ user_create(email="stays@example.com", password="difference engine no. 2")
     assert sql("SELECT email FROM users_user") == [("stays@example.com",)]
 
 
-def test_a_task_delivered_twice_sends_one_e_mail(application, mailbox, sql):
+def test_a_task_delivered_twice_sends_one_e_mail(application, mailbox):
     application.worker("high")
     application.web()
     user = application.post("/api/users/", ACCOUNT).json()

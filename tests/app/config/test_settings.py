@@ -1,0 +1,118 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).resolve().parents[3] / "app"
+PRODUCTION = {
+    "PATH": os.environ["PATH"],
+    "PYTHONWARNINGS": "error",
+    "DJANGO_SETTINGS_MODULE": "config.settings.production",
+    "DJANGO_ALLOWED_HOSTS": "drumline.example.com",
+    "DJANGO_SECRET_KEY": "a-key-with-More-than-50-characters-of-9-different-kinds-in-it",
+    "DJANGO_TIME_ZONE": "UTC",
+    "DATABASE_URL": "postgresql://drumline:p@127.0.0.1:1/drumline",
+    "CELERY_BROKER_URL": "redis://app:p@127.0.0.1:1/0",
+    "CELERY_VISIBILITY_TIMEOUT": "7200",
+    "EMAIL_HOST": "127.0.0.1",
+    "EMAIL_PORT": "25",
+    "EMAIL_USE_TLS": "false",
+    "DEFAULT_FROM_EMAIL": "no-reply@example.com",
+    "LOG_LEVEL": "INFO",
+}
+
+
+def run(*args, **env):
+    return subprocess.run(
+        [sys.executable, *args], cwd=APP, env={**PRODUCTION, **env}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_production_settings_pass_djangos_deployment_check():
+    result = run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_production_settings_pass_the_celery_preflight():
+    result = run("manage.py", "drumline_check", "--serve", "high,default,low")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.django_db
+def test_no_migration_is_missing():
+    from django.core.management import call_command
+
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("DATABASE_URL", "sqlite:////tmp/x.sqlite3"), ("DJANGO_ALLOWED_HOSTS", "*"), ("DJANGO_SECRET_KEY", "short")],
+)
+def test_production_refuses_what_is_fit_only_for_development(variable, value):
+    result = run("manage.py", "check", **{variable: value})
+    assert result.returncode == 1
+    assert f"{variable} " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_start_without_settings_names_the_variable():
+    result = run("manage.py", "check", DJANGO_SETTINGS_MODULE="")
+    assert result.returncode == 1
+    assert "DJANGO_SETTINGS_MODULE is missing" in result.stderr
+
+
+def test_the_variables_of_a_settings_module_can_be_listed_without_an_environment():
+    result = subprocess.run(
+        [sys.executable, "-m", "config.env", "config.settings.production"],
+        cwd=APP,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    secrets = {variable["name"]: variable["secret"] for variable in json.loads(result.stdout)}
+    assert secrets == {
+        "CELERY_BROKER_URL": True,
+        "CELERY_VISIBILITY_TIMEOUT": False,
+        "DATABASE_URL": True,
+        "DEFAULT_FROM_EMAIL": False,
+        "DJANGO_ALLOWED_HOSTS": False,
+        "DJANGO_SECRET_KEY": True,
+        "DJANGO_SETTINGS_MODULE": False,
+        "DJANGO_TIME_ZONE": False,
+        "EMAIL_HOST": False,
+        "EMAIL_HOST_PASSWORD": True,
+        "EMAIL_HOST_USER": False,
+        "EMAIL_PORT": False,
+        "EMAIL_USE_TLS": False,
+        "LOG_LEVEL": False,
+    }
+
+
+def test_the_release_directory_is_the_resolved_one(tmp_path):
+    (tmp_path / "current").symlink_to(APP)
+    result = subprocess.run(
+        [sys.executable, "-c", "from config.settings import production; print(production.BASE_DIR)"],
+        cwd=tmp_path / "current",
+        env=PRODUCTION,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == str(APP)
+
+
+def test_development_needs_no_environment():
+    result = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=APP,
+        env={"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "config.settings.development"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,16 @@
+"""Unit tests: no sockets but the ones a test asks for by running a process."""
+
+import pytest
+from django.contrib.auth import get_user_model
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_throttling():
+    from django.core.cache import cache
+
+    cache.clear()
+
+
+@pytest.fixture
+def user(db):  # noqa: ARG001  it opens the database
+    return get_user_model().objects.create_user("ada@example.com", "difference engine no. 2", full_name="Ada")

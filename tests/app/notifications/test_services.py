@@ -1,0 +1,58 @@
+from datetime import timedelta
+from smtplib import SMTPServerDisconnected
+from unittest import mock
+
+import pytest
+from celery.exceptions import Retry
+from django.utils import timezone
+
+from apps.notifications import services, tasks
+from apps.notifications.models import Email
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_welcome_e_mail_is_sent_and_recorded(user, mailoutbox):
+    assert services.welcome_email_send(user_id=user.pk)
+    assert [message.to for message in mailoutbox] == [["ada@example.com"]]
+    assert Email.objects.get().sent_at is not None
+
+
+def test_a_second_run_sends_nothing(user, mailoutbox):
+    services.welcome_email_send(user_id=user.pk)
+    assert not services.welcome_email_send(user_id=user.pk)
+    assert len(mailoutbox) == 1
+
+
+def test_a_deleted_user_is_logged_and_skipped(user, mailoutbox, caplog):
+    user_id = user.pk
+    user.delete()
+    assert not tasks.send_welcome_email(user_id)
+    assert not mailoutbox
+    assert "welcome_email_skipped" in caplog.text
+
+
+def test_an_e_mail_that_another_worker_is_sending_is_left_to_it_for_now(user, mailoutbox):
+    Email.objects.create(user=user, kind=Email.Kind.WELCOME, claimed_at=timezone.now())
+    with pytest.raises(services.EmailClaimedError):
+        services.welcome_email_send(user_id=user.pk)
+    assert not mailoutbox
+
+
+def test_an_e_mail_whose_sender_died_is_sent_after_the_claim_expired(user, mailoutbox):
+    long_ago = timezone.now() - services.CLAIM - timedelta(seconds=1)
+    Email.objects.create(user=user, kind=Email.Kind.WELCOME, claimed_at=long_ago)
+    assert services.welcome_email_send(user_id=user.pk)
+    assert len(mailoutbox) == 1
+
+
+@pytest.mark.parametrize("error", [SMTPServerDisconnected(), ConnectionRefusedError(), TimeoutError()])
+def test_a_mail_server_that_fails_gives_the_claim_back_and_is_asked_again(user, error):
+    with (
+        mock.patch("apps.notifications.services.send_mail", side_effect=error),
+        mock.patch.object(tasks.send_welcome_email, "retry", side_effect=Retry) as retry,
+        pytest.raises(Retry),
+    ):
+        tasks.send_welcome_email(user.pk)
+    assert retry.call_args.kwargs["exc"] is error
+    assert Email.objects.get().claimed_at is None
