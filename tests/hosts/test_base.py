@@ -1,0 +1,41 @@
+"""What every host has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+
+def test_nobody_logs_in_as_the_application(host: Host) -> None:
+    user = host.user("drumline")
+    assert user.shell == "/usr/sbin/nologin"
+    assert "L" in host.check_output("passwd --status drumline").split()[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/opt/drumline", True), ("/etc/drumline", False), ("/var/lib/drumline", False)],
+)
+def test_strangers_on_the_host_read_the_releases_only(host: Host, path: str, *, allowed: bool) -> None:
+    assert (host.run(f"runuser -u nobody -- ls {path}").rc == 0) is allowed
+
+
+def test_sshd_takes_keys_and_no_passwords(host: Host) -> None:
+    effective = dict(line.split(" ", 1) for line in host.check_output("/usr/sbin/sshd -T").splitlines() if " " in line)
+    assert effective["passwordauthentication"] == "no"
+    assert effective["kbdinteractiveauthentication"] == "no"
+    assert effective["permitrootlogin"] in ("no", "prohibit-password", "without-password")
+
+
+def test_security_updates_come_by_themselves(host: Host) -> None:
+    assert host.service("apt-daily-upgrade.timer").is_enabled
+    effective = host.check_output("apt-config dump APT::Periodic::Unattended-Upgrade")
+    assert '"1"' in effective
+
+
+def test_no_unit_has_failed(host: Host) -> None:
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""

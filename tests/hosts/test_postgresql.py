@@ -1,0 +1,53 @@
+"""The database server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+UNITS = ["postgresql@*"]
+
+
+def query(host: Host, statement: str) -> str:
+    return str(host.check_output(f'runuser -u postgres -- psql --no-psqlrc -Atc "{statement}"')).strip()
+
+
+def test_the_server_runs_and_starts_with_the_host(host: Host) -> None:
+    assert query(host, "select 1") == "1"
+    assert host.service("postgresql").is_enabled
+
+
+def test_it_listens_on_the_loopback_alone(host: Host) -> None:
+    listening = [line.split()[3] for line in host.check_output("ss -Hltn sport = :5432").splitlines()]
+    assert listening
+    assert all(at.startswith(("127.", "[::1]")) for at in listening)
+
+
+def test_a_wrong_password_is_refused(host: Host) -> None:
+    attempt = host.run("PGPASSWORD=wrong psql --no-psqlrc -h 127.0.0.1 -U drumline -c 'select 1' drumline")
+    assert attempt.rc != 0
+    assert "password authentication failed" in attempt.stderr
+
+
+def test_passwords_are_kept_as_scram_verifiers(host: Host) -> None:
+    verifiers = query(host, "select left(rolpassword, 14) from pg_authid where rolpassword is not null")
+    assert set(verifiers.splitlines()) == {"SCRAM-SHA-256$"}
+
+
+def test_the_owner_is_no_superuser(host: Host) -> None:
+    rights = query(host, "select rolsuper, rolcreatedb, rolcreaterole from pg_roles where rolname = 'drumline'")
+    assert rights == "f|f|f"
+
+
+def test_the_database_belongs_to_its_owner(host: Host) -> None:
+    owner = query(host, "select pg_get_userbyid(datdba) from pg_database where datname = 'drumline'")
+    assert owner == "drumline"
+
+
+@pytest.mark.parametrize("method", ["trust", "password", "md5"])
+def test_no_rule_lets_in_without_scram(host: Host, method: str) -> None:
+    assert query(host, f"select count(*) from pg_hba_file_rules where auth_method = '{method}'") == "0"
