@@ -7,11 +7,15 @@ Run by Molecule, or on the host of `make up`:
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import yaml
@@ -46,6 +50,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
 def testhost(*arguments: str) -> Any:
     """What the test host tool says, None where the host is no test host of this machine."""
     command = [sys.executable, str(TESTHOST), *arguments, "--json"]
@@ -65,9 +75,39 @@ def address(name: str) -> str:
     return str(told[0]["address"]) if told else name
 
 
-@pytest.fixture(scope="session")
-def ca(request: pytest.FixtureRequest) -> Path:
-    return Path(request.config.getoption("--secrets")) / "ca.crt"
+class Site:
+    """The site as a client of the machine that runs the tests sees it, trusting the private CA and no other."""
+
+    def __init__(self, address: str, name: str, ca: Path) -> None:
+        self.address = address
+        self.name = name
+        self.ca = ca
+
+    def get(self, path: str, *, scheme: str = "https", **headers: str) -> Answer:
+        """One request, no redirect followed. Header names are written with underscores."""
+        connection: http.client.HTTPConnection
+        if scheme == "https":
+            connection = http.client.HTTPSConnection(self.name, timeout=20, context=self.context())
+        else:
+            connection = http.client.HTTPConnection(self.name, timeout=20)
+        # The name is checked against the certificate, and need not be known to this machine.
+        connection._create_connection = lambda _, *rest: socket.create_connection(  # type: ignore[attr-defined]
+            (self.address, connection.port), *rest
+        )
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return Answer(response.status, dict(response.getheaders()), "")
+            return Answer(response.status, dict(response.getheaders()), response.read().decode(errors="replace"))
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca))
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest, address: str, name: str) -> Site:
+    return Site(address, name, Path(request.config.getoption("--secrets")) / "ca.crt")
 
 
 @pytest.fixture(scope="session")

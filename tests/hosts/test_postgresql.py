@@ -51,3 +51,22 @@ def test_the_database_belongs_to_its_owner(host: Host) -> None:
 @pytest.mark.parametrize("method", ["trust", "password", "md5"])
 def test_no_rule_lets_in_without_scram(host: Host, method: str) -> None:
     assert query(host, f"select count(*) from pg_hba_file_rules where auth_method = '{method}'") == "0"
+
+
+@pytest.mark.parametrize(
+    "right", ["has_schema_privilege('public', 'public', 'usage')", "has_database_privilege('public', 'drumline', 'connect')"]
+)
+def test_no_other_role_gets_into_the_database(host: Host, right: str) -> None:
+    # A role that exists on every server and was granted nothing stands for everyone.
+    statement = right.replace("'public'", "'pg_monitor'", 1)
+    answer = host.check_output(f'runuser -u postgres -- psql --no-psqlrc -Atc "select {statement}" drumline')
+    assert answer.strip() == "f"
+
+
+def test_nothing_waits_for_a_restart(host: Host) -> None:
+    assert query(host, "select count(*) from pg_settings where pending_restart") == "0"
+
+
+def test_a_crashed_server_comes_back_and_a_stopped_one_stays_stopped(host: Host) -> None:
+    unit = host.check_output("systemctl list-units --plain --no-legend 'postgresql@*'").split()[0]
+    assert host.check_output(f"systemctl show --value --property=Restart {unit}") == "on-failure"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,3 +40,43 @@ def test_the_broker_listens_on_the_loopback_alone(host: Host) -> None:
 @pytest.mark.parametrize("path", ["/etc/redis/redis-broker.conf", "/etc/redis/broker.acl"])
 def test_nobody_else_reads_the_configuration(host: Host, path: str) -> None:
     assert host.run(f"runuser -u nobody -- cat {path}").rc != 0
+
+
+@pytest.fixture(scope="module")
+def passwords(host: Host) -> dict[str, str]:
+    """Of the host's own services, or of the scenario redis, whose host has no services."""
+    found = {}
+    for user, file, fallback in (
+        ("app", "/etc/drumline/secrets.env", "of-the-application-00"),
+        ("flower", "/etc/drumline/flower.env", "of-flower-000000"),
+    ):
+        told = re.search(rf"redis://{user}:([^@]+)@", host.run(f"cat {file}").stdout)
+        found[user] = told.group(1) if told else fallback
+    return found
+
+
+@pytest.mark.parametrize("user", ["app", "flower"])
+def test_each_service_gets_in_with_its_own_password(host: Host, passwords: dict[str, str], user: str) -> None:
+    assert host.check_output(f"REDISCLI_AUTH='{passwords[user]}' redis-cli --user {user} ping") == "PONG"
+
+
+@pytest.mark.parametrize("user", ["app", "flower"])
+@pytest.mark.parametrize("command", ["config get dir", "keys nothing*", "acl list", "client list", "debug jmap"])
+def test_no_service_administers_the_broker(host: Host, passwords: dict[str, str], user: str, command: str) -> None:
+    answer = host.run(f"REDISCLI_AUTH='{passwords[user]}' redis-cli --user {user} {command}").stdout
+    assert "NOPERM" in answer
+
+
+def test_flower_reads_the_length_of_a_queue(host: Host, passwords: dict[str, str]) -> None:
+    answer = host.check_output(f"REDISCLI_AUTH='{passwords['flower']}' redis-cli --user flower llen low")
+    assert answer.isdigit()
+
+
+@pytest.mark.parametrize("command", ["lrange low 0 0", "lpush low-nobody-reads x", "get celery-task-meta-x"])
+def test_flower_neither_reads_a_message_nor_adds_one(host: Host, passwords: dict[str, str], command: str) -> None:
+    answer = host.run(f"REDISCLI_AUTH='{passwords['flower']}' redis-cli --user flower {command}").stdout
+    assert "NOPERM" in answer
+
+
+def test_a_killed_broker_comes_back(host: Host) -> None:
+    assert host.check_output("systemctl show --value --property=Restart redis-server@broker") == "always"

@@ -1,0 +1,77 @@
+"""The front: TLS, names and headers."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+UNITS = ["nginx.service"]
+
+
+def test_nginx_runs_and_starts_with_the_host(host: Host) -> None:
+    assert host.service("nginx").is_running
+    assert host.service("nginx").is_enabled
+
+
+def test_plain_http_is_sent_to_https(site: Any) -> None:
+    answer = site.get("/admin/?a=b", scheme="http")
+    assert answer.status == 301
+    assert answer.headers["Location"].startswith(f"https://{site.name}")
+    assert answer.headers["Location"].endswith("/admin/?a=b")
+
+
+def test_the_certificate_is_signed_by_the_private_authority(site: Any) -> None:
+    assert site.get("/livez").headers
+
+
+def test_nobody_else_vouches_for_the_certificate(site: Any) -> None:
+    context = ssl.create_default_context()
+    with (
+        socket.create_connection((site.address, 443), timeout=10) as connection,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        context.wrap_socket(connection, server_hostname=site.name)
+
+
+def test_old_versions_of_tls_are_refused(site: Any) -> None:
+    context = site.context()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with socket.create_connection((site.address, 443), timeout=10) as connection, pytest.raises(ssl.SSLError):
+        context.wrap_socket(connection, server_hostname=site.name)
+
+
+def test_a_request_for_another_name_gets_no_answer(site: Any) -> None:
+    with pytest.raises((ConnectionError, OSError)):
+        site.get("/", Host="elsewhere.example.com")
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Strict-Transport-Security", "max-age=31536000"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("Referrer-Policy", "same-origin"),
+    ],
+)
+def test_every_answer_protects_the_browser(site: Any, header: str, value: str) -> None:
+    assert value in site.get("/admin/login/").headers.get(header, "")
+
+
+def test_the_version_of_nginx_is_nobodys_business(site: Any) -> None:
+    assert site.get("/no-such-page").headers["Server"] == "nginx"
+
+
+def test_only_root_reads_the_key(host: Host) -> None:
+    for user in ("nobody", "www-data"):
+        assert host.run(f"runuser -u {user} -- cat /etc/drumline/tls/site.key").rc != 0

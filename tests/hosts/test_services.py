@@ -1,0 +1,135 @@
+"""Drumline's own units, as systemd runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+UNITS = ["drumline-*"]
+
+SANDBOX = {
+    "CapabilityBoundingSet": "",
+    "LockPersonality": "yes",
+    "NoNewPrivileges": "yes",
+    "PrivateDevices": "yes",
+    "PrivateTmp": "yes",
+    "ProtectClock": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectHome": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectProc": "invisible",
+    "ProtectSystem": "strict",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+}
+
+
+@pytest.fixture(scope="module")
+def services(host: Host) -> list[str]:
+    """Every service of Drumline that a process belongs to; the firewall's unit loads rules and is gone."""
+    listed = host.check_output("systemctl list-units --all --plain --no-legend 'drumline-*.service'")
+    names = [line.split()[0] for line in listed.splitlines()]
+    return [name for name in names if host.check_output(f"systemctl show -P Type {name}") != "oneshot"]
+
+
+def properties(host: Host, unit: str, *names: str) -> dict[str, str]:
+    shown = host.check_output(f"systemctl show {unit} --property={','.join(names)}")
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+def test_every_process_of_the_model_is_active(host: Host, model: dict[str, Any], services: list[str]) -> None:
+    workers = {
+        f"drumline-worker@{queue}-{n}.service"
+        for queue, numbers in model["app_queues"].items()
+        for n in range(1, numbers["instances"] + 1)
+    }
+    expected = workers | {"drumline-web.service", "drumline-beat.service", "drumline-flower.service"}
+    active = {name for name in services if properties(host, name, "ActiveState")["ActiveState"] == "active"}
+    assert expected - active == set()
+    assert {name for name in services if name.startswith("drumline-worker@")} == workers
+
+
+def test_the_target_starts_with_the_host(host: Host) -> None:
+    assert host.service("drumline.target").is_running
+    assert host.service("drumline.target").is_enabled
+
+
+def test_no_process_has_restarted_since_it_was_started(host: Host, services: list[str]) -> None:
+    restarts = {name: properties(host, name, "NRestarts")["NRestarts"] for name in services}
+    assert {name: count for name, count in restarts.items() if count != "0"} == {}
+
+
+def test_the_sandbox_is_in_force_as_systemd_sees_it(host: Host, services: list[str]) -> None:
+    open_doors = {}
+    for name in services:
+        shown = properties(host, name, *SANDBOX)
+        if wrong := {key: shown.get(key) for key, value in SANDBOX.items() if shown.get(key) != value}:
+            open_doors[name] = wrong
+    assert open_doors == {}
+
+
+def test_the_sandbox_is_in_force_as_the_kernel_sees_it(host: Host, services: list[str]) -> None:
+    open_doors = {}
+    for name in services:
+        process = properties(host, name, "MainPID")["MainPID"]
+        status = dict(
+            line.split(":\t", 1)
+            for line in host.check_output(f"cat /proc/{process}/status").splitlines()
+            if ":\t" in line
+        )
+        held = {key: status[key].split()[0] for key in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")}
+        if (
+            held != {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
+            or "0" in status["Uid"].split()
+        ):
+            open_doors[name] = {**held, "Uid": status["Uid"]}
+    assert open_doors == {}
+
+
+def test_every_unit_is_rated_two_or_better(host: Host, services: list[str]) -> None:
+    ratings = {}
+    for name in services:
+        told = host.run(f"systemd-analyze security --no-pager {name}").stdout
+        found = re.search(r"exposure level for \S+: (\d+\.\d+)", told)
+        ratings[name] = float(found[1]) if found else 10.0
+    assert {name: rating for name, rating in ratings.items() if rating > 2.0} == {}
+
+
+def test_busy_queues_share_the_cpu_as_the_model_says(host: Host, model: dict[str, Any]) -> None:
+    for queue, numbers in model["app_queues"].items():
+        slices = {properties(host, f"drumline-worker@{queue}-1.service", "Slice")["Slice"]}
+        weights = {properties(host, name, "CPUWeight")["CPUWeight"] for name in slices}
+        assert weights == {str(numbers["cpu_weight"])}, queue
+
+
+def test_nothing_but_ssh_and_the_site_listens_beyond_the_loopback(host: Host) -> None:
+    ports = set()
+    for line in host.check_output("ss -Hltn").splitlines():
+        at, _, port = line.split()[3].rpartition(":")
+        if not at.startswith(("127.", "[::1]")):
+            ports.add(int(port))
+    # What the firewall's own test listens on is no part of the site.
+    assert ports - {18080} == {22, 80, 443}
+
+
+def test_strangers_on_the_host_read_no_secret(host: Host) -> None:
+    for user in ("nobody", "www-data", "drumline-flower"):
+        assert host.run(f"runuser -u {user} -- cat /etc/drumline/secrets.env").rc != 0, user
+
+
+def test_every_queue_answers(host: Host, model: dict[str, Any]) -> None:
+    environment = "set -a; . /etc/drumline/app.env; . /etc/drumline/secrets.env; cd /opt/drumline/current"
+    for queue in model["app_queues"]:
+        command = f".venv/bin/python manage.py enqueue core.ping --queue {queue} --wait 30"
+        printed = host.check_output(f"{environment}; runuser -u drumline -- {command}")
+        assert json.loads(printed.splitlines()[-1])["state"] == "SUCCESS", queue
