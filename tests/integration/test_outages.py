@@ -1,45 +1,5 @@
 """What happens when a server goes away while work is running."""
 
-import json
-from pathlib import Path
-
-from tests.integration.servers import wait_until
-
-
-def hold(application, folder: Path, name: str) -> str:
-    """Send a task that stays until its gate opens; return its id."""
-    return application.manage("enqueue", "probe.hold", json.dumps([str(folder), name])).stdout.strip()
-
-
-def effects(folder: Path, name: str) -> list[str]:
-    path = folder / f"{name}.effects"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, broker, tmp_path):
-    application.with_probe()
-    worker = application.worker("default")
-    pid = worker.popen.pid
-    hold(application, tmp_path, "first")
-    wait_until((tmp_path / "first.started").exists, "the task runs")
-    assert broker.client.hlen("unacked") == 1
-
-    broker.kill()
-    # Several failed attempts: some versions die while they reconnect, not when they lose the connection.
-    worker.wait_for("Trying again in 4.00 seconds")
-    broker.start()
-    wait_until(lambda: worker.text().count("Connected to redis") == 2, "the worker is connected again", seconds=40)
-    (tmp_path / "first.gate").touch()
-
-    wait_until(lambda: effects(tmp_path, "first"), "the task has ended")
-    wait_until(lambda: broker.client.hlen("unacked") == 0, "the task is acknowledged")
-    report = application.enqueue("core.ping", "--queue", "default")
-    assert report["state"] == "SUCCESS"
-    assert effects(tmp_path, "first") == ["done"]
-    assert worker.alive()
-    assert worker.popen.pid == pid
-    assert broker.client.llen("default") == 0
-
 
 def test_a_worker_completes_every_task_after_the_database_was_restarted(application, cluster):
     application.with_probe()
