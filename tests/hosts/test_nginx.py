@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -75,3 +76,36 @@ def test_the_version_of_nginx_is_nobodys_business(site: Any) -> None:
 def test_only_root_reads_the_key(host: Host) -> None:
     for user in ("nobody", "www-data"):
         assert host.run(f"runuser -u {user} -- cat /etc/drumline/tls/site.key").rc != 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/flower/metrics",
+        "/flower//metrics",
+        "/flower/./metrics",
+        "/flower/x/../metrics",
+        "/flower/%6detrics",
+        "/flower%2fmetrics",
+        "//flower/metrics",
+        "/flower/healthcheck",
+        "/metrics",
+        "/%6detrics",
+        "/_drumline/staff",
+        "/flower/%2e%2e/_drumline/staff",
+    ],
+)
+def test_what_answers_without_a_login_is_not_there_for_strangers(site: Any, path: str) -> None:
+    assert site.get(path).status == 404
+
+
+@pytest.mark.parametrize("path", ["/flower/", "/flower/api/workers", "/flower/metrics%3f", "/flower/..;/metrics"])
+def test_flower_stays_closed_whatever_the_state_of_the_site(site: Any, path: str) -> None:
+    assert site.get(path).status in (302, 503)
+
+
+def test_a_body_that_is_too_large_is_refused_in_json(site: Any) -> None:
+    answer = site.get("/api/users/", Content_Length="10000000")
+    assert answer.status == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert json.loads(answer.body)["status"] == 413

@@ -54,7 +54,8 @@ def test_no_rule_lets_in_without_scram(host: Host, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "right", ["has_schema_privilege('public', 'public', 'usage')", "has_database_privilege('public', 'drumline', 'connect')"]
+    "right",
+    ["has_schema_privilege('public', 'public', 'usage')", "has_database_privilege('public', 'drumline', 'connect')"],
 )
 def test_no_other_role_gets_into_the_database(host: Host, right: str) -> None:
     # A role that exists on every server and was granted nothing stands for everyone.
