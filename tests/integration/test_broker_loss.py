@@ -39,3 +39,16 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
     assert worker.alive()
     assert worker.popen.pid == pid
     assert broker.client.llen("default") == 0
+
+
+def test_a_worker_that_loses_only_its_control_channel_goes_on_consuming(application, broker):
+    worker = application.worker("default")
+    connected = worker.text().count("Connected to redis")
+
+    # What a restart of Redis does when the control channel's end is seen first.
+    assert broker.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 1
+
+    wait_until(lambda: worker.text().count("Connected to redis") > connected, "the worker is connected again")
+    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    worker.popen.terminate()
+    worker.popen.wait(timeout=20)

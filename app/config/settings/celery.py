@@ -76,8 +76,8 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CONNECTION_TIMEOUT = 4
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
     "client_name": "drumline",
+    # No retry_on_timeout: it makes redis-py reconnect inside a read that then waits for ever, and the worker with it.
     "health_check_interval": 25,
-    "retry_on_timeout": True,
     "socket_connect_timeout": 4,
     "socket_keepalive": True,
     # Without it a publish to a broker that went silent hangs for ever.

@@ -33,6 +33,11 @@ def settings_problems(app: Celery) -> Iterator[str]:
         value = app.conf[setting]
         if is_wrong(value):
             yield f"{setting} is {value!r}: {why}"
+    if (app.conf.broker_transport_options or {}).get("retry_on_timeout"):
+        yield (
+            "broker_transport_options has retry_on_timeout: a worker whose broker restarts may wait for ever in a read "
+            "that cannot end; remove it"
+        )
 
 
 def _content_problems(app: Celery) -> Iterator[str]:
