@@ -12,7 +12,8 @@ import pytest
 from tests.rendering import ANSIBLE, PROJECT
 
 _spec = importlib.util.spec_from_file_location("artefact", ANSIBLE / "plugins" / "modules" / "artefact.py")
-assert _spec and _spec.loader
+assert _spec
+assert _spec.loader
 artefact = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(artefact)
 

@@ -22,15 +22,22 @@ THIS_MACHINE = {
 }
 
 
-def site(tmp_path: Path, groups: dict[str, list[str]] | None = None, **variables: Any) -> subprocess.CompletedProcess[str]:
+def site(
+    tmp_path: Path, groups: dict[str, list[str]] | None = None, **variables: Any
+) -> subprocess.CompletedProcess[str]:
     """Run site.yml in check mode against an inventory of this machine."""
-    groups = groups or dict.fromkeys(("web", "worker", "beat", "flower", "redis", "postgresql"), ["app1"])
+    groups = groups or {group: ["app1"] for group in ("web", "worker", "beat", "flower", "redis", "postgresql")}
     hosts = {"all": {"children": {group: {"hosts": dict.fromkeys(names)} for group, names in groups.items()}}}
     inventory = tmp_path / "hosts.json"
     inventory.write_text(json.dumps(hosts))
     return subprocess.run(
-        ["ansible-playbook", "--check", f"--inventory={inventory}", "site.yml"]
-        + [f"--extra-vars={json.dumps(THIS_MACHINE | SECRETS | variables)}"],
+        [
+            "ansible-playbook",
+            "--check",
+            f"--inventory={inventory}",
+            "site.yml",
+            f"--extra-vars={json.dumps(THIS_MACHINE | SECRETS | variables)}",
+        ],
         cwd=ANSIBLE,
         capture_output=True,
         text=True,

@@ -11,7 +11,8 @@ import pytest
 from tests.rendering import ANSIBLE, load
 
 _spec = importlib.util.spec_from_file_location("process_model", ANSIBLE / "plugins" / "filter" / "process_model.py")
-assert _spec and _spec.loader
+assert _spec
+assert _spec.loader
 process_model = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(process_model)
 
@@ -40,7 +41,11 @@ def test_the_shipped_model_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("changes", "visibility", "named"),
     [
-        ({"soft_time_limit": 90}, 2160, "app_queues.high.soft_time_limit is 90 s and app_queues.high.time_limit is 90 s"),
+        (
+            {"soft_time_limit": 90},
+            2160,
+            "app_queues.high.soft_time_limit is 90 s and app_queues.high.time_limit is 90 s",
+        ),
         ({"time_limit": 120}, 2160, "app_queues.high.time_limit is 120 s and app_queues.high.drain_timeout is 120 s"),
         ({"drain_timeout": 2160}, 2160, "app_queues.high.drain_timeout is 2160 s and app_visibility_timeout is 2160 s"),
         ({"instances": 0}, 2160, "app_queues.high.instances is 0. It must be a whole number from 1 on"),
@@ -86,7 +91,9 @@ def test_workers_that_need_more_memory_than_their_host_has_are_refused_with_both
 
 def test_two_beat_hosts_are_refused_unless_the_model_asks_for_two() -> None:
     two = [HOST, HOST | {"name": "app2"}]
-    assert "Group beat holds 2 hosts (app1, app2), and app_beat.hosts is 1" in process_model.fleet_problems(two, QUEUES)[0]
+    assert (
+        "Group beat holds 2 hosts (app1, app2), and app_beat.hosts is 1" in process_model.fleet_problems(two, QUEUES)[0]
+    )
     assert process_model.fleet_problems([host | {"beat_hosts": 2} for host in two], QUEUES) == []
 
 

@@ -43,7 +43,15 @@ def units(playbooks: Playbooks) -> list[str]:
 
 def test_systemd_accepts_every_unit_without_a_warning(root: Path, units: list[str]) -> None:
     verified = subprocess.run(
-        ["systemd-analyze", "verify", "--recursive-errors=one", "--man=no", f"--root={root}", *units, "drumline.target"],
+        [
+            "systemd-analyze",
+            "verify",
+            "--recursive-errors=one",
+            "--man=no",
+            f"--root={root}",
+            *units,
+            "drumline.target",
+        ],
         capture_output=True,
         text=True,
         check=False,

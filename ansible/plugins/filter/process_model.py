@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 Queue = dict[str, Any]
@@ -19,6 +20,7 @@ _NUMBERS = (
     "memory_mb",
     "cpu_weight",
 )
+_HIGHEST_CPU_WEIGHT = 10000
 _CHAIN = ("soft_time_limit", "time_limit", "drain_timeout")
 
 
@@ -63,11 +65,13 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
         problems += wrong
         if wrong:
             continue
-        if queue["cpu_weight"] > 10000:
-            problems.append(f"app_queues.{name}.cpu_weight is {queue['cpu_weight']}. systemd allows 1 to 10000.")
+        if queue["cpu_weight"] > _HIGHEST_CPU_WEIGHT:
+            problems.append(
+                f"app_queues.{name}.cpu_weight is {queue['cpu_weight']}. systemd allows 1 to {_HIGHEST_CPU_WEIGHT}."
+            )
         links = [(f"app_queues.{name}.{key}", queue[key]) for key in _CHAIN]
         links.append(("app_visibility_timeout", int(visibility_timeout)))
-        for (lower, low), (higher, high) in zip(links, links[1:], strict=False):
+        for (lower, low), (higher, high) in pairwise(links):
             if low >= high:
                 problems.append(
                     f"{lower} is {low} s and {higher} is {high} s. A queue needs soft_time_limit < time_limit"
@@ -85,18 +89,18 @@ def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
     problems = []
     workers = [host for host in hosts if "worker" in host["groups"]]
     for host in workers:
-        for queue in host["served"]:
-            if queue not in queues:
-                problems.append(
-                    f"{host['name']} serves the queue {queue} (app_queues_served), which app_queues does not declare."
-                    f" Declared are: {', '.join(queues)}. Declare it or take it off the host."
-                )
-    for queue in queues:
-        if not any(queue in host["served"] for host in workers):
-            problems.append(
-                f"No host serves the queue {queue}: what is sent to it would wait for ever. Add {queue} to"
-                f" app_queues_served of a host in group worker, or remove it from app_queues and from the routes."
-            )
+        problems += [
+            f"{host['name']} serves the queue {queue} (app_queues_served), which app_queues does not declare."
+            f" Declared are: {', '.join(queues)}. Declare it or take it off the host."
+            for queue in host["served"]
+            if queue not in queues
+        ]
+    problems += [
+        f"No host serves the queue {queue}: what is sent to it would wait for ever. Add {queue} to"
+        f" app_queues_served of a host in group worker, or remove it from app_queues and from the routes."
+        for queue in queues
+        if not any(queue in host["served"] for host in workers)
+    ]
     for host in hosts:
         needed = host["reserved_mb"] + sum(
             queues[queue]["instances"] * queues[queue]["memory_mb"]

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
 from ansible.plugins.lookup import LookupBase
 
 
@@ -44,5 +45,7 @@ class LookupModule(LookupBase):
                 except AnsibleError as error:
                     messages.append(f"{name} cannot be computed: {error.message}")
             messages += ArgumentSpecValidator(bare).validate(values).error_messages
-            refused += [f"{message}. What is allowed: ansible/roles/{role.name}/meta/argument_specs.yml" for message in messages]
+            refused += [
+                f"{message}. What is allowed: ansible/roles/{role.name}/meta/argument_specs.yml" for message in messages
+            ]
         return refused

@@ -42,6 +42,7 @@ import zipfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from packaging.requirements import Requirement
 
 # Debian 12 has glibc 2.36; a wheel for an older one works on it.
 _GLIBC_MINORS = range(36, 16, -1)
@@ -79,7 +80,9 @@ def _checkout(source: Path, ref: str, work: Path) -> tuple[Path, str]:
     """The tree to pack and the name of its revision."""
     if not (source / ".git").exists():
         if ref:
-            raise ArtefactError(f"app_ref is {ref}, but {source} is no git checkout. Give app_source a checkout, or drop app_ref.")
+            raise ArtefactError(
+                f"app_ref is {ref}, but {source} is no git checkout. Give app_source a checkout, or drop app_ref."
+            )
         return source, "no git checkout"
     if not ref:
         commit = subprocess.run(
@@ -104,9 +107,7 @@ def _files(tree: Path, root: str) -> list[Path]:
     if not top.is_dir():
         raise ArtefactError(f"app_root is {root}, but {tree} has no such folder. Name the folder that holds manage.py.")
     if (tree / ".git").exists():
-        listed = _run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=top
-        ).split("\0")
+        listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=top).split("\0")
         return sorted(Path(name) for name in listed if name and (top / name).is_file())
     return sorted(
         path.relative_to(top) for path in top.rglob("*") if path.is_file() and "__pycache__" not in path.parts
@@ -115,7 +116,9 @@ def _files(tree: Path, root: str) -> list[Path]:
 
 def _requirements(tree: Path, lock: str, groups: list[str]) -> str:
     if not (tree / lock).is_file():
-        raise ArtefactError(f"app_python_dependencies is {lock}, but {tree} has no such file. Commit uv.lock, or a requirements file with hashes.")
+        raise ArtefactError(
+            f"app_python_dependencies is {lock}, but {tree} has no such file. Commit uv.lock, or a requirements file with hashes."
+        )
     if Path(lock).name != "uv.lock":
         return (tree / lock).read_text()
     chosen = [f"--only-group={group}" for group in groups] or ["--no-default-groups"]
@@ -127,8 +130,6 @@ def _requirements(tree: Path, lock: str, groups: list[str]) -> str:
 
 def _for_host(requirements: str, python: str, machine: str) -> str:
     """The requirements with their markers decided for a host, which the controller's own Python would decide wrongly."""
-    from packaging.requirements import Requirement
-
     environment = {
         "implementation_name": "cpython",
         "implementation_version": python,
@@ -147,7 +148,9 @@ def _for_host(requirements: str, python: str, machine: str) -> str:
             continue
         requirement = Requirement(statement.strip())
         if not hashes:
-            raise ArtefactError(f"{requirement.name} has no hash in the lock. Lock it with hashes: uv lock, or pip-compile --generate-hashes.")
+            raise ArtefactError(
+                f"{requirement.name} has no hash in the lock. Lock it with hashes: uv lock, or pip-compile --generate-hashes."
+            )
         if requirement.marker is None or requirement.marker.evaluate(environment):
             requirement.marker = None
             kept.append(" ".join([str(requirement), *(f"--hash={value.strip()}" for value in hashes)]))
@@ -158,7 +161,16 @@ def _download(requirements: Path, python: str, machine: str, wheels: Path) -> No
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
     _run(
         [
-            *[sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"],
+            *[
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--require-hashes",
+            ],
             *["--disable-pip-version-check", "--implementation=cp", f"--python-version={python}"],
             *[*platforms, f"--platform=manylinux2014_{machine}", f"--platform=linux_{machine}"],
             *[f"--dest={wheels}", f"--requirement={requirements}"],
@@ -182,7 +194,7 @@ def _digest(tree: Path, root: str, files: list[Path], requirements: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def build(options: dict, check_mode: bool) -> dict:
+def build(options: dict, *, check_mode: bool) -> dict:
     """Build the artefact unless it is there, and tell its id and place."""
     dest = Path(options["dest"])
     pythons = sorted(set(options["pythons"]))
@@ -211,7 +223,9 @@ def build(options: dict, check_mode: bool) -> dict:
             _download(locked, short, options["machine"], wheels)
         installer = work / "installer.txt"
         installer.write_text(
-            _for_host(_requirements(Path(options["installer"]), "uv.lock", ["installer"]), pythons[0], options["machine"])
+            _for_host(
+                _requirements(Path(options["installer"]), "uv.lock", ["installer"]), pythons[0], options["machine"]
+            )
         )
         (work / "uv").mkdir()
         _download(installer, ".".join(pythons[0].split(".")[:2]), options["machine"], work / "uv")
@@ -229,6 +243,7 @@ def build(options: dict, check_mode: bool) -> dict:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "source": {"type": "path", "required": True},
@@ -244,7 +259,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**build(module.params, module.check_mode))
+        module.exit_json(**build(module.params, check_mode=module.check_mode))
     except ArtefactError as error:
         module.fail_json(msg=str(error))
 

@@ -82,6 +82,7 @@ def _write(path: str, content: str, mode: int, uid: int, gid: int) -> None:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "files": {

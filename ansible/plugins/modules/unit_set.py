@@ -57,12 +57,14 @@ class Units:
         self.module = module
 
     def run(self, *arguments: str, check: bool = True) -> str:
+        """What systemctl prints; a failure of it ends the module."""
         code, out, err = self.module.run_command(["systemctl", "--no-ask-password", *arguments])
         if check and code != 0:
             self.module.fail_json(msg=f"systemctl {' '.join(arguments)}: {err.strip() or out.strip()}")
         return out
 
     def show(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """The properties of units by name; a property that comes in several lines keeps them."""
         shown = {}
         for block in self.run("show", f"--property={_PROPERTIES}", *names).strip().split("\n\n"):
             properties: dict[str, str] = {}
@@ -73,6 +75,7 @@ class Units:
         return shown
 
     def active(self, patterns: list[str]) -> list[str]:
+        """Units that match and run, or are about to."""
         if not patterns:
             return []
         out = self.run("list-units", "--plain", "--no-legend", "--state=active,activating,reloading", *patterns)
@@ -99,7 +102,7 @@ def _stale(unit: dict[str, str]) -> str | None:
     return None
 
 
-def _failure(module: AnsibleModule, units: Units, failed: list[str]) -> None:
+def _fail(module: AnsibleModule, failed: list[str]) -> None:
     told = []
     for name in failed:
         _, journal, _ = module.run_command(
@@ -113,6 +116,7 @@ def _failure(module: AnsibleModule, units: Units, failed: list[str]) -> None:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "waves": {"type": "list", "elements": "list", "required": True},
@@ -150,7 +154,7 @@ def main() -> None:
             after = units.show(wanted)
             failed = [name for name in wanted if after[name]["ActiveState"] != "active"]
             if failed:
-                _failure(module, units, failed)
+                _fail(module, failed)
         if leftover:
             units.run("stop", *leftover)
         if targets:
