@@ -20,44 +20,58 @@ class Command(BaseCommand):
         """Declare the task, its arguments, --queue and --wait."""
         parser.add_argument("task", help="a registered task's name")
         parser.add_argument("json", nargs="?", default="[]", help="arguments: a JSON list, or an object for keywords")
-        parser.add_argument("--queue", help="a declared queue, instead of the routed one")
+        parser.add_argument("--queue", help="declared queues, separated by commas, instead of the routed one")
         parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait for the result; fail without success")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Validate, send, report."""
         task = _task(options["task"])
         args, kwargs = _arguments(options["json"])
-        routing = {"queue": _queue(options["queue"])} if options["queue"] else {}
-        queue = options["queue"] or current_app.amqp.router.route({}, task.name)["queue"].name
-        started = time.monotonic()
-        try:
-            result = task.apply_async(args=args, kwargs=kwargs, **routing)
-        except TypeError as error:
-            message = f"{task.name} does not take these arguments: {error}"
-            raise CommandError(message) from None
-        except OperationalError as error:
-            message = f"The broker did not take the message: {error}"
-            raise CommandError(message) from None
-        if options["wait"] is None:
-            self.stdout.write(result.id)
-            return
-        try:
-            value = result.get(timeout=options["wait"], interval=0.05, propagate=False)
-        except ResultTimeoutError:
-            value = None
-        state = result.state
-        report = {
-            "task": task.name,
-            "id": result.id,
-            "queue": queue,
-            "state": state,
-            "seconds": round(time.monotonic() - started, 3),
-            "result": value if state == "SUCCESS" else (str(value) if value is not None else None),
-        }
-        self.stdout.write(json.dumps(report, default=str))
-        if state != "SUCCESS":
-            message = f"{task.name} on {queue} is {state} after {report['seconds']} s"
-            raise CommandError(message)
+        if options["queue"]:
+            queues = [_queue(name.strip()) for name in options["queue"].split(",")]
+        else:
+            queues = [current_app.amqp.router.route({}, task.name)["queue"].name]
+        failures = []
+        for queue in queues:
+            started = time.monotonic()
+            result = _send(task, args, kwargs, queue)
+            if options["wait"] is None:
+                self.stdout.write(result.id)
+                continue
+            report = _follow(task, result, queue, started, options["wait"])
+            self.stdout.write(json.dumps(report, default=str))
+            if report["state"] != "SUCCESS":
+                failures.append(f"{task.name} on {queue} is {report['state']} after {report['seconds']} s")
+        if failures:
+            raise CommandError("; ".join(failures))
+
+
+def _send(task: Any, args: list[Any], kwargs: dict[str, Any], queue: str) -> Any:
+    try:
+        return task.apply_async(args=args, kwargs=kwargs, queue=queue)
+    except TypeError as error:
+        message = f"{task.name} does not take these arguments: {error}"
+        raise CommandError(message) from None
+    except OperationalError as error:
+        message = f"The broker did not take the message: {error}"
+        raise CommandError(message) from None
+
+
+def _follow(task: Any, result: Any, queue: str, started: float, seconds: float) -> dict[str, Any]:
+    """Wait for the end of one task and report its way."""
+    try:
+        value = result.get(timeout=seconds, interval=0.05, propagate=False)
+    except ResultTimeoutError:
+        value = None
+    state = result.state
+    return {
+        "task": task.name,
+        "id": result.id,
+        "queue": queue,
+        "state": state,
+        "seconds": round(time.monotonic() - started, 3),
+        "result": value if state == "SUCCESS" else (str(value) if value is not None else None),
+    }
 
 
 def _task(name: str) -> Any:
