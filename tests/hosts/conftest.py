@@ -85,6 +85,15 @@ class Site:
 
     def get(self, path: str, *, scheme: str = "https", **headers: str) -> Answer:
         """One request, no redirect followed. Header names are written with underscores."""
+        return self.request(
+            "GET", path, None, scheme, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+    def post(self, path: str, body: str) -> Answer:
+        """Send JSON."""
+        return self.request("POST", path, body, "https", {"Content-Type": "application/json"})
+
+    def request(self, method: str, path: str, body: str | None, scheme: str, headers: dict[str, str]) -> Answer:
         connection: http.client.HTTPConnection
         if scheme == "https":
             connection = http.client.HTTPSConnection(self.name, timeout=20, context=self.context())
@@ -95,7 +104,9 @@ class Site:
             (self.address, connection.port), *rest
         )
         with contextlib.closing(connection):
-            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            # A refused body is answered before all of it is sent.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body, headers)
             response = connection.getresponse()
             if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
                 return Answer(response.status, dict(response.getheaders()), "")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
 
 UNITS = ["drumline-web.service", "drumline-flower.service", "nginx.service"]
 
@@ -66,3 +71,35 @@ def test_a_stranger_opens_no_websocket_to_flower(site: Any) -> None:
 @pytest.mark.parametrize("path", ["/admin/", "/ops/"])
 def test_a_stranger_sees_no_page_of_the_staff(site: Any, path: str) -> None:
     assert site.get(path).status in (302, 404)
+
+
+def test_an_account_gets_its_welcome_by_mail_from_the_worker_of_its_queue(host: Host, site: Any) -> None:
+    email = f"newcomer-{uuid4().hex}@example.com"
+    body = json.dumps({"email": email, "password": "a-Long-enough-1-of-them"})
+
+    answer = site.post("/api/users/", body)
+
+    assert answer.status == 201, answer.body
+    mailbox = f"grep -rl 'To: {email}' /var/lib/drumline-mail-catcher"
+    deadline = time.monotonic() + 30
+    while host.run(mailbox).rc != 0:
+        assert time.monotonic() < deadline, "no mail arrived"
+    log = host.check_output("journalctl --no-pager --unit='drumline-worker@high-*' --since=-2min --output=cat")
+    assert "notifications.send_welcome_email" in log
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('{"email": "not-an-address", "password": "a-Long-enough-1-of-them"}', 400),
+        ('{"email": "weak@example.com", "password": "12345678"}', 400),
+        ('{"email": ', 400),
+        ('{"email": "' + "x" * 10_000_000 + '@example.com"}', 413),
+    ],
+    ids=["invalid e-mail", "weak password", "broken JSON", "10 MB"],
+)
+def test_bad_input_gets_a_reason_in_json_and_stores_nothing(site: Any, body: str, status: int) -> None:
+    answer = site.post("/api/users/", body)
+
+    assert answer.status == status, answer.body
+    assert json.loads(answer.body)["status"] == status
