@@ -55,9 +55,13 @@ test: lint test-python ## Everything that must pass, with the whole site on a De
 	tests/molecule/run test default 13
 
 .PHONY: test-all
-test-all: test ## And the site on Debian 12, every role by itself on both, and the pages in a browser
-	tests/molecule/run test default 12
+test-all: test test-browser ## And the site on Debian 12 with plain Ansible, every role by itself on both, and a browser
+	ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
+
+.PHONY: test-browser
+test-browser: up bootstrap-test ## Look at the local test host with a real browser; screenshots go to build/screenshots
+	pytest tests/browser
 
 .PHONY: bootstrap-controller bootstrap-hosts bootstrap-test
 bootstrap-controller:
