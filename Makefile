@@ -60,7 +60,8 @@ test-all: test test-browser ## And the site on Debian 12 with plain Ansible, eve
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
 
 .PHONY: test-browser
-test-browser: up bootstrap-test ## Look at the local test host with a real browser; screenshots go to build/screenshots
+test-browser: up ## Look at the local test host with a real browser; screenshots go to build/screenshots
+	@ansible/bootstrap --browser controller flower test
 	pytest tests/browser
 
 .PHONY: bootstrap-controller bootstrap-hosts bootstrap-test
