@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 INVENTORY ?= local
 INVENTORY_FILE = inventories/$(INVENTORY)/hosts.yml
-ROLE_SCENARIOS = $(filter-out base default,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
+ROLE_SCENARIOS = $(filter-out default,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
 # A path in the environment finds ansible's own programs for the modules and plugins that call them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
