@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.rendering import ANSIBLE
 
 
@@ -64,3 +66,18 @@ def test_an_unknown_owner_is_named_with_its_file(tmp_path: Path) -> None:
     assert answer["failed"] is True
     assert "nobody-knows" in answer["msg"]
     assert str(tmp_path / "a") in answer["msg"]
+
+
+def test_check_mode_tells_of_a_file_that_would_change_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("one\n")
+    (tmp_path / "a.conf").chmod(0o644)
+    # Only root gives files away.
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    os.chown(tmp_path / "a.conf", 65534, 65534)
+
+    answer = file_set(
+        [{"path": str(tmp_path / "a.conf"), "content": "one\n", "owner": "root", "group": "root"}], "--check"
+    )
+
+    assert answer["changed"] is True

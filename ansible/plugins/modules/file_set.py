@@ -109,8 +109,6 @@ def main() -> None:
         before = _state(path)
         if before == (content, mode, uid, gid):
             continue
-        if module.check_mode and before[0] == content and before[1] == mode and (uid, gid) == (0, 0):
-            continue
         if not module.check_mode:
             _write(path, content, mode, uid, gid)
         written.append(path)
