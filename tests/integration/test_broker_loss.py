@@ -46,9 +46,11 @@ def test_a_worker_that_loses_only_its_control_channel_goes_on_consuming(applicat
     connected = worker.text().count("Connected to redis")
 
     # What a restart of Redis does when the control channel's end is seen first.
-    control = [client["id"] for client in broker.client.client_list() if int(client["sub"]) + int(client["psub"])]
-    assert control, "the worker has no control channel"
-    for identity in control:
+    def control_channel() -> list[str]:
+        return [client["id"] for client in broker.client.client_list() if int(client["sub"]) + int(client["psub"])]
+
+    # A worker is ready a moment before its control channel has subscribed.
+    for identity in wait_until(control_channel, "the worker has a control channel"):
         broker.client.client_kill_filter(_id=identity)
 
     wait_until(lambda: worker.text().count("Connected to redis") > connected, "the worker is connected again")
