@@ -1,7 +1,111 @@
 """What Drumline remembers in the database."""
 
 from django.db import models
+from django.db.models import Q, Value
 from django_celery_beat.models import PeriodicTask
+
+
+class DurableTask(models.Model):
+    """One durable task: the ledger's row, from `delay()` to its end.
+
+    The broker only carries messages that ring for it; what is true is here. A row is `queued` until a worker claims
+    it, `running` while that worker holds it, and then finished, a dead letter, or discarded.
+    """
+
+    class State(models.IntegerChoices):
+        """Where the task stands."""
+
+        QUEUED = 0
+        RUNNING = 1
+        FINISHED = 2
+        DEAD = 3, "Dead letter"
+        DISCARDED = 4
+
+    # Celery's task id, or derived from one that is no UUID (drumline.ledger.message.ledger_id).
+    id = models.UUIDField(primary_key=True)
+    name = models.CharField(max_length=255)
+    queue = models.CharField(max_length=255)
+    # Messages of one queue overtake each other only by priority.
+    priority = models.SmallIntegerField(db_default=0)
+    state = models.SmallIntegerField(choices=State.choices, db_default=State.QUEUED)
+    # All that is published, as JSON: body, headers, properties and routing (drumline.ledger.message.Message).
+    message = models.TextField()
+
+    created_at = models.DateTimeField()
+    # Not published before.
+    due_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    # None: the relay publishes it when it is due. Otherwise when it was last published, or was about to be.
+    published_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    # How often it was started, and how many of these starts were retries that the task itself asked for.
+    attempt = models.IntegerField(db_default=0)
+    retries = models.IntegerField(db_default=0)
+    max_attempts = models.IntegerField()
+    # The Worker that claimed it last.
+    worker_id = models.UUIDField(null=True)
+    parent_id = models.CharField(max_length=255, db_default="")
+    root_id = models.CharField(max_length=255, db_default="")
+
+    # Why it is dead or was discarded.
+    error = models.TextField(db_default="")
+    traceback = models.TextField(db_default="")
+    # What went wrong before and who did what, oldest first: [{"at": …, "what": …, "worker": …, "error": …, "by": …}]
+    history = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+
+    class Meta:
+        db_table = "drumline_ledger"
+        # Partial, so that ten million finished rows weigh on nothing but the retention's own index.
+        indexes = (
+            models.Index(
+                fields=["due_at"], name="drumline_ledger_unpublished", condition=Q(state=0, published_at__isnull=True)
+            ),
+            models.Index(
+                fields=["queue", "priority", "published_at"],
+                name="drumline_ledger_published",
+                condition=Q(state=0, published_at__isnull=False),
+            ),
+            models.Index(
+                fields=["expires_at"], name="drumline_ledger_expiring", condition=Q(state=0, expires_at__isnull=False)
+            ),
+            models.Index(fields=["worker_id"], name="drumline_ledger_running", condition=Q(state=1)),
+            models.Index(fields=["finished_at"], name="drumline_ledger_dead", condition=Q(state=3)),
+            models.Index(fields=["finished_at"], name="drumline_ledger_finished", condition=Q(state__in=(2, 4))),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.id}"
+
+
+class Worker(models.Model):
+    """One life of a worker: a restarted instance is a new row under the same name."""
+
+    id = models.UUIDField(primary_key=True)
+    # Celery's node name: one instance of the fleet.
+    name = models.CharField(max_length=255, db_index=True)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    queues = models.CharField(max_length=1000)
+    started_at = models.DateTimeField()
+    # Grows with every heartbeat: the relay watches it change by its own clock, and no two clocks are compared.
+    beats = models.BigIntegerField(default=0)
+    beat_at = models.DateTimeField()
+    # Why it was last seen not consuming; empty while it does.
+    trouble = models.CharField(max_length=255, default="")
+    running = models.IntegerField(default=0)
+    done = models.BigIntegerField(default=0)
+    # Set when it ended, or when the relay gave it up: then it holds no task, and ends itself as soon as it notices.
+    stopped_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = (
+            models.Index(fields=["beat_at"], name="drumline_worker_alive", condition=Q(stopped_at__isnull=True)),
+        )
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Heartbeat(models.Model):

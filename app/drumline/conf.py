@@ -1,0 +1,28 @@
+"""Drumline's own settings: all have a default, and a project overrides one by its name in its Django settings."""
+
+from django.conf import settings
+
+
+def lease() -> float:
+    """Return for how many seconds a silent worker is believed alive."""
+    return float(getattr(settings, "DRUMLINE_LEASE", 15))
+
+
+def durable() -> bool:
+    """Return whether a task that does not say `durable=` itself is kept in the ledger."""
+    return bool(getattr(settings, "DRUMLINE_DURABLE", True))
+
+
+def max_attempts() -> int:
+    """Return how many times a task that kills its worker is started, unless the task says `max_attempts=`."""
+    return int(getattr(settings, "DRUMLINE_MAX_ATTEMPTS", 3))
+
+
+def keep_finished() -> float:
+    """Return for how many seconds the row of a finished or discarded task is kept; dead letters stay."""
+    return float(getattr(settings, "DRUMLINE_KEEP_FINISHED", 24 * 3600))
+
+
+def publish_timeout() -> float:
+    """Return how many seconds the sender of a task waits for the broker before it leaves the task to the relay."""
+    return float(getattr(settings, "DRUMLINE_PUBLISH_TIMEOUT", 1))
