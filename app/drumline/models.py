@@ -44,6 +44,8 @@ class DurableTask(models.Model):
     attempt = models.IntegerField(db_default=0)
     retries = models.IntegerField(db_default=0)
     max_attempts = models.IntegerField()
+    # How often the task replaced itself by another under the same id (Celery's Task.replace).
+    generation = models.SmallIntegerField(db_default=0)
     # The Worker that claimed it last.
     worker_id = models.UUIDField(null=True)
     parent_id = models.CharField(max_length=255, db_default="")

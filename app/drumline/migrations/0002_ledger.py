@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ("attempt", models.IntegerField(db_default=0)),
                 ("retries", models.IntegerField(db_default=0)),
                 ("max_attempts", models.IntegerField()),
+                ("generation", models.SmallIntegerField(db_default=0)),
                 ("worker_id", models.UUIDField(null=True)),
                 ("parent_id", models.CharField(db_default="", max_length=255)),
                 ("root_id", models.CharField(db_default="", max_length=255)),

@@ -1,0 +1,231 @@
+"""Running: a worker's process claims the row before the task starts, and closes it after the end.
+
+A message only rings: whoever does not get the row acknowledges and leaves, so a second delivery is harmless whatever
+its cause. Claims and closes have a connection of their own that does not wait for the disk: losing one of them means
+that a task runs again, never that one is lost. The task's own writes are not touched.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # incomplete stubs
+from celery import Celery, signals, states
+from celery.app import app_or_default
+from celery.app.task import Context
+from celery.app.trace import TraceInfo, build_tracer, trace_ok_t
+from celery.exceptions import Ignore, Reject
+from django.db import DatabaseError, InterfaceError
+
+from drumline.ledger.message import Message, ledger_id
+from drumline.ledger.statements import End, Statements, statements
+from drumline.worker import life
+
+logger = structlog.get_logger(__name__)
+
+# How long a close may wait for company before it is written alone, in seconds.
+LINGER = 0.1
+# How long a process waits for the database before it gives the message back, in seconds.
+PATIENCE = 20.0
+
+FAILURES = (DatabaseError, InterfaceError, psycopg.Error)
+
+
+class TaskOutOfMemoryError(RuntimeError):
+    """A task raised MemoryError.
+
+    Celery would end the whole worker for a MemoryError, and the message would come back to the next one.
+    """
+
+
+class Run:
+    """What this thread runs now."""
+
+    def __init__(self, task_id: UUID, attempt: int) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        # The message that takes this one's place: a retry, or Task.replace.
+        self.replacement: Message | None = None
+
+
+class _Current(threading.local):
+    run: Run | None = None
+
+
+_current = _Current()
+
+
+def replaced_by(message: Message) -> bool:
+    """Keep a message that has the running task's own id until the run ends, and return whether it was one.
+
+    A retry is sent from within the task, whose transaction is then rolled back; the ledger must not lose it with that.
+    """
+    run = _current.run
+    if run is None or run.task_id != message.id:
+        return False
+    run.replacement = message
+    return True
+
+
+class Claims:
+    """What this process claimed, and the closes that wait to be written with the next one."""
+
+    def __init__(self) -> None:
+        self._statements = statements()
+        self._lock = threading.Lock()
+        self._finished: list[End] = []
+        self._others: list[Callable[[], None]] = []
+        self._pending = threading.Event()
+        threading.Thread(target=self._write_what_lingers, name="drumline-closes", daemon=True).start()
+
+    def claim(self, task_id: UUID) -> int | None:
+        """Take the row and return the attempt's number; None when it is done, running elsewhere or discarded.
+
+        An error is raised after PATIENCE seconds without a database.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with self._lock:
+                try:
+                    attempt = self._statements.claim(task_id, life.current_id(), self._finished)
+                except FAILURES:
+                    self._statements.reconnect()
+                    if time.monotonic() > deadline:
+                        raise
+                else:
+                    self._finished = []
+                    return attempt
+            time.sleep(0.5)
+
+    def finished(self, end: End) -> None:
+        """Close the row, with the next claim or soon."""
+        with self._lock:
+            self._finished.append(end)
+        self._pending.set()
+
+    def ended(self, write: Callable[[Statements, UUID], None]) -> None:
+        """Write another end of a run now, or as soon as the database answers."""
+        with self._lock:
+            self._others.append(partial(write, self._statements, life.current_id()))
+        if not self.flush():
+            self._pending.set()
+
+    def flush(self) -> bool:
+        """Write what waits; return whether nothing is left."""
+        with self._lock:
+            try:
+                if self._finished:
+                    self._statements.finish(life.current_id(), self._finished)
+                    self._finished = []
+                while self._others:
+                    self._others[0]()
+                    del self._others[0]
+            except FAILURES as error:
+                logger.warning("ledger_unavailable", error=str(error))
+                self._statements.reconnect()
+                return False
+        return True
+
+    def _write_what_lingers(self) -> None:
+        while True:
+            self._pending.wait()
+            self._pending.clear()
+            time.sleep(LINGER)
+            while not self.flush():
+                time.sleep(1)
+
+
+@cache
+def claims() -> Claims:
+    """Return this process's claims; they begin after the fork, with a connection and a thread of their own."""
+    return Claims()
+
+
+def install(app: Celery) -> None:
+    """Put the claim around every task of this process, outside everything else that Celery does for a task."""
+    for task in app.tasks.values():
+        task.__trace__ = _claimed(task, task.__trace__ or build_tracer(task.name, task, app=app))
+
+
+def _claimed(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
+    def trace_claimed(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+        if not request or not request.get("durable"):
+            return trace(uuid, args, kwargs, request)
+        task_id = ledger_id(uuid)
+        try:
+            attempt = claims().claim(task_id)
+        except FAILURES as error:
+            logger.warning("claim_unavailable", task=task.name, task_id=uuid, error=str(error))
+            return _leave(states.REJECTED, Reject("the ledger is not available", requeue=True))
+        if attempt is None:
+            logger.info("task_not_claimed", task=task.name, task_id=uuid)
+            return _leave(states.IGNORED, Ignore("done, running elsewhere or discarded"))
+        run = _current.run = Run(task_id, attempt)
+        try:
+            result = _contained(task, lambda: trace(uuid, args, kwargs, request), request)
+        finally:
+            _current.run = None
+        _close(run, result)
+        return result
+
+    return trace_claimed
+
+
+def _leave(state: str, why: Exception) -> Any:
+    """Return what Celery's tracer returns for a task that raised this."""
+    try:
+        raise why
+    except (Ignore, Reject):
+        return trace_ok_t(ExceptionInfo(internal=True), TraceInfo(state, why), 0.0, None)
+
+
+def _contained(task: Any, trace: Callable[[], Any], request: Any) -> Any:
+    """Run the task, and make a MemoryError an ordinary failure."""
+    try:
+        result = trace()
+    except MemoryError as error:
+        info = TraceInfo(states.FAILURE, TaskOutOfMemoryError(str(error)))
+        return trace_ok_t(info.handle_error_state(task, Context(request)), info, 0.0, None)
+    if result.info is not None and isinstance(result.info.retval, MemoryError):
+        result.retval.exception = ExceptionWithTraceback(
+            TaskOutOfMemoryError(str(result.info.retval)), result.retval.traceback
+        )
+    return result
+
+
+def _close(run: Run, result: Any) -> None:
+    end, info = (run.task_id, run.attempt), result.info
+    state = info.state if info is not None else states.SUCCESS
+    if (message := run.replacement) is not None:
+        why = "retry" if state == states.RETRY else "replaced"
+        claims().ended(lambda to, worker: to.requeue(worker, end, message, why))
+    elif state == states.FAILURE:
+        error = f"{type(info.retval).__name__}: {info.retval}"
+        traceback = str(getattr(result.retval, "traceback", ""))
+        claims().ended(lambda to, worker: to.fail(worker, end, error, traceback))
+    elif state == states.REJECTED and info.retval.requeue:
+        claims().ended(lambda to, worker: to.give_back(worker, end))
+    elif state == states.REJECTED:
+        claims().ended(lambda to, worker: to.fail(worker, end, f"rejected: {info.retval.reason}", ""))
+    else:
+        claims().finished(end)
+
+
+@signals.celeryd_after_setup.connect
+@signals.worker_process_init.connect
+def claim_in_this_process(**_: Any) -> None:
+    """Stand in the worker, for pools of threads, and in every pool process, once Celery has built its tracers there."""
+    install(app_or_default())
+
+
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def close_before_leaving(**_: Any) -> None:
+    """Write what waits; without it the tasks would run again."""
+    if claims.cache_info().currsize:
+        claims().flush()

@@ -1,0 +1,188 @@
+"""What happens to a row besides the claim and the close of an ordinary run."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery import current_app, signals
+from celery.app.task import Context
+from celery.exceptions import NotRegistered
+from django.db import connection, models, transaction
+
+from drumline import conf
+from drumline.ledger.message import Message
+from drumline.ledger.statements import event
+from drumline.models import DurableTask
+
+logger = structlog.get_logger(__name__)
+
+State = DurableTask.State
+
+CHANNEL = "drumline_ledger"
+# A task that no worker knows: a release is rolling out, or its code is gone.
+UNKNOWN_FIRST_DELAY = timedelta(seconds=5)
+UNKNOWN_DELIVERIES = 10
+
+
+def wake() -> None:
+    """Make every relay look now, or once the current transaction is committed."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"NOTIFY {CHANNEL}")
+
+
+@transaction.atomic
+def tasks_requeue(ids: Iterable[UUID], *, by: str) -> int:
+    """Queue dead letters and discarded tasks again, with all attempts before them; return how many."""
+    rows = _locked(ids, State.DEAD, State.DISCARDED)
+    for row in rows:
+        _queue(row, datetime.now(UTC))
+        row.attempt, row.retries = 0, 0
+        row.expires_at, row.finished_at, row.error, row.traceback = None, None, "", ""
+        message = Message.loads(row.message)
+        message.headers.update(expires=None, retries=0)
+        message.properties.pop("expiration", None)
+        row.message = message.dumps()
+        row.history.append(event("requeued", None, row.attempt, by=by))
+        row.save()
+    wake()
+    return len(rows)
+
+
+@transaction.atomic
+def tasks_discard(ids: Iterable[UUID], *, reason: str, by: str) -> int:
+    """Give up tasks that wait or are dead letters; return how many. What runs already is not stopped."""
+    rows = _locked(ids, State.QUEUED, State.DEAD)
+    for row in rows:
+        row.history.append(event("discarded", None, row.attempt, by=by, error=reason))
+        _end(row, State.DISCARDED, f"discarded by {by}: {reason}")
+    return len(rows)
+
+
+def task_lost(task_id: UUID, *, worker_id: UUID, error: str) -> DurableTask.State | None:
+    """Take a task back whose process died: it is queued again, or a dead letter after its last attempt.
+
+    Return where it stands now, or None when it did not run under this worker.
+    """
+    with transaction.atomic():
+        row = _running(task_id, worker_id)
+        if row is None:
+            return None
+        row.history.append(event("lost", worker_id, row.attempt, error=error))
+        if row.attempt - row.retries < row.max_attempts:
+            _queue(row, datetime.now(UTC))
+            row.save()
+            wake()
+            return State.QUEUED
+        error = f"{error} (attempt {row.attempt}, the last one)"
+        _end(row, State.DEAD, error)
+        transaction.on_commit(lambda: announce_failure(row, WorkerLostError(error)), robust=True)
+    return State.DEAD
+
+
+@transaction.atomic
+def task_failed(task_id: UUID, *, worker_id: UUID, error: str, traceback: str = "") -> bool:
+    """Make a dead letter of a task whose process could not do it, as at the hard time limit."""
+    row = _running(task_id, worker_id)
+    if row is None:
+        return False
+    row.history.append(event("failed", worker_id, row.attempt, error=error))
+    row.traceback = traceback
+    _end(row, State.DEAD, error)
+    return True
+
+
+@transaction.atomic
+def task_deferred(task_id: UUID, *, error: str, worker_id: UUID | None = None) -> DurableTask.State | None:
+    """Publish a task later that this worker does not know; a dead letter once ten deliveries found nobody who does."""
+    row = next(iter(_locked([task_id], State.QUEUED)), None)
+    if row is None:
+        return None
+    earlier = sum(1 for entry in row.history if entry["what"] == "unknown")
+    row.history.append(event("unknown", worker_id, row.attempt, error=error))
+    if earlier + 1 < UNKNOWN_DELIVERIES:
+        _queue(row, datetime.now(UTC) + UNKNOWN_FIRST_DELAY * min(2**earlier, 60))
+        row.save()
+        wake()
+        return State.QUEUED
+    _end(row, State.DEAD, error)
+    transaction.on_commit(lambda: announce_failure(row, NotRegistered(row.name)), robust=True)
+    return State.DEAD
+
+
+def worker_release(worker_id: UUID, *, error: str) -> int:
+    """Take back everything that a worker's life still holds; return how much it was."""
+    held = DurableTask.objects.filter(worker_id=worker_id, state=State.RUNNING).values_list("id", flat=True)
+    return sum(task_lost(task_id, worker_id=worker_id, error=error) is not None for task_id in list(held))
+
+
+@transaction.atomic
+def tasks_expire(*, limit: int = 1000) -> int:
+    """Discard what nobody started in time; return how many."""
+    rows = _skipping_locked(DurableTask.objects.filter(state=State.QUEUED, expires_at__lte=datetime.now(UTC)))[:limit]
+    for row in rows:
+        row.history.append(event("expired", None, row.attempt))
+        _end(row, State.DISCARDED, "expired before it was started")
+    return len(rows)
+
+
+def finished_purge(*, limit: int = 1000) -> int:
+    """Delete finished and discarded rows that were kept long enough; return how many."""
+    before = datetime.now(UTC) - timedelta(seconds=conf.keep_finished())
+    with transaction.atomic():
+        ended = DurableTask.objects.filter(state__in=(State.FINISHED, State.DISCARDED), finished_at__lte=before)
+        ids = list(_skipping_locked(ended).order_by("finished_at").values_list("id", flat=True)[:limit])
+        return DurableTask.objects.filter(id__in=ids).delete()[0] if ids else 0
+
+
+def announce_failure(row: DurableTask, error: Exception) -> None:
+    """Tell Celery of a failure that no process could report: stored result, errbacks, chord, `task_failure` signal."""
+    message = Message.loads(row.message)
+    args, kwargs, embed = json.loads(message.body)
+    request = Context({**message.headers, **message.properties, **(embed or {})}, args=args, kwargs=kwargs)
+    task = current_app.tasks.get(row.name)
+    try:
+        stored = not message.headers.get("ignore_result") and not getattr(task, "ignore_result", False)
+        backend = task.backend if task is not None else current_app.backend
+        backend.mark_as_failure(message.headers["id"], error, request=request, store_result=stored)
+        signals.task_failure.send(
+            sender=task,
+            task_id=message.headers["id"],
+            exception=error,
+            args=args,
+            kwargs=kwargs,
+            traceback=None,
+            einfo=_einfo(error),
+        )
+    except Exception:
+        logger.exception("failure_not_announced", task=row.name, task_id=message.headers["id"])
+
+
+def _einfo(error: Exception) -> ExceptionInfo:
+    return ExceptionInfo((type(error), error, error.__traceback__))
+
+
+def _locked(ids: Iterable[UUID], *states: DurableTask.State) -> list[DurableTask]:
+    return list(DurableTask.objects.select_for_update().filter(id__in=list(ids), state__in=states).order_by("id"))
+
+
+def _running(task_id: UUID, worker_id: UUID) -> DurableTask | None:
+    rows = DurableTask.objects.select_for_update().filter(id=task_id, worker_id=worker_id, state=State.RUNNING)
+    return rows.first()
+
+
+def _skipping_locked(rows: models.QuerySet[DurableTask]) -> models.QuerySet[DurableTask]:
+    return rows.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
+
+
+def _queue(row: DurableTask, due_at: datetime) -> None:
+    row.state, row.published_at, row.due_at, row.worker_id = State.QUEUED, None, due_at, None
+
+
+def _end(row: DurableTask, state: DurableTask.State, error: str) -> None:
+    row.state, row.finished_at, row.error = state, datetime.now(UTC), error
+    row.save()

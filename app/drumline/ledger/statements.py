@@ -1,0 +1,188 @@
+"""The statements that every task costs, as cheap as they can be.
+
+PostgreSQL gets a connection of its own for them: no transaction, no waiting for the disk, one round trip each, and
+plans that always use the key. Any other database (SQLite in development) goes through Django's connection.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import psycopg
+from django.db import connection
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from drumline.ledger.message import Message
+from drumline.models import DurableTask
+
+State = DurableTask.State
+
+# A task's id and the attempt that ended.
+End = tuple[UUID, int]
+
+FINISH = """UPDATE drumline_ledger AS task SET state = 2, finished_at = clock_timestamp()
+    FROM unnest(%s::uuid[], %s::int[]) AS done (id, attempt)
+    WHERE task.id = done.id AND task.attempt = done.attempt AND task.state = 1 AND task.worker_id = %s"""
+CLAIM = """UPDATE drumline_ledger
+    SET state = 1, worker_id = %s, attempt = attempt + 1, started_at = clock_timestamp()
+    WHERE id = %s AND state = 0 AND due_at <= clock_timestamp() RETURNING attempt"""
+FINISH_AND_CLAIM = f"WITH finished AS ({FINISH}) {CLAIM}"
+MINE = "WHERE id = %s AND attempt = %s AND state = 1 AND worker_id = %s"
+FAIL = f"""UPDATE drumline_ledger
+    SET state = 3, finished_at = clock_timestamp(), error = %s, traceback = %s, history = history || %s::jsonb {MINE}"""  # noqa: S608
+REQUEUE = f"""UPDATE drumline_ledger
+    SET state = 0, published_at = NULL, name = %s, queue = %s, priority = %s, message = %s, expires_at = %s,
+        due_at = COALESCE(%s, clock_timestamp()), retries = %s, generation = %s, history = history || %s::jsonb {MINE}"""  # noqa: S608
+GIVE_BACK = f"UPDATE drumline_ledger SET state = 0, attempt = attempt - 1, published_at = clock_timestamp() {MINE}"  # noqa: S608
+
+
+class Statements(Protocol):
+    """What a process that runs tasks asks of the database; all but `claim` need the run to be still this worker's."""
+
+    def claim(self, task_id: UUID, worker_id: UUID, finished: Sequence[End]) -> int | None:
+        """Close what is finished and take the row; return the attempt's number, or None without the row."""
+
+    def finish(self, worker_id: UUID, finished: Sequence[End]) -> None:
+        """Close what is finished."""
+
+    def fail(self, worker_id: UUID, end: End, error: str, traceback: str) -> None:
+        """Make it a dead letter."""
+
+    def requeue(self, worker_id: UUID, end: End, message: Message, why: str) -> None:
+        """Put another message in its place, to be published by the relay when it is due."""
+
+    def give_back(self, worker_id: UUID, end: End) -> None:
+        """Undo the claim: the broker delivers the same message again."""
+
+    def reconnect(self) -> None:
+        """Forget the connection after an error."""
+
+
+def statements() -> Statements:
+    """Return the statements for Django's default database."""
+    return PostgreSQLStatements() if connection.vendor == "postgresql" else PortableStatements()
+
+
+def event(what: str, worker_id: UUID | None, attempt: int, **more: Any) -> dict[str, Any]:
+    """Return one entry of a row's history."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"at": at, "what": what, "attempt": attempt, "worker": str(worker_id) if worker_id else "", **more}
+
+
+class PostgreSQLStatements:
+    """Prepared statements on a connection of their own."""
+
+    # Losing one of these commits means a rerun, never a loss. A plan made while the table was small must not read all
+    # of it when it is large.
+    OPTIONS = "-c synchronous_commit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+
+    def __init__(self) -> None:
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def _execute(self, statement: str, *values: Any) -> psycopg.Cursor[Any]:
+        if self._connection is None:
+            params = connection.get_connection_params()
+            params.update(
+                options=f"{params.get('options', '')} {self.OPTIONS}".strip(),
+                cursor_factory=psycopg.Cursor,
+                prepare_threshold=1,
+                autocommit=True,
+            )
+            self._connection = psycopg.connect(**params)
+        return self._connection.execute(statement, values)
+
+    def claim(self, task_id: UUID, worker_id: UUID, finished: Sequence[End]) -> int | None:
+        """See `Statements`."""
+        if finished:
+            cursor = self._execute(FINISH_AND_CLAIM, *_columns(finished), worker_id, worker_id, task_id)
+        else:
+            cursor = self._execute(CLAIM, worker_id, task_id)
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+    def finish(self, worker_id: UUID, finished: Sequence[End]) -> None:
+        """See `Statements`."""
+        self._execute(FINISH, *_columns(finished), worker_id)
+
+    def fail(self, worker_id: UUID, end: End, error: str, traceback: str) -> None:
+        """See `Statements`."""
+        history = json.dumps([event("failed", worker_id, end[1], error=error)])
+        self._execute(FAIL, error, traceback, history, *end, worker_id)
+
+    def requeue(self, worker_id: UUID, end: End, message: Message, why: str) -> None:
+        """See `Statements`."""
+        priority, retries = message.properties.get("priority") or 0, message.headers.get("retries") or 0
+        self._execute(
+            REQUEUE,
+            *(message.headers["task"], message.queue, priority, message.dumps(), message.expires_at, message.due_at),
+            *(retries, message.generation, json.dumps([event(why, worker_id, end[1])]), *end, worker_id),
+        )
+        self._execute("NOTIFY drumline_ledger")
+
+    def give_back(self, worker_id: UUID, end: End) -> None:
+        """See `Statements`."""
+        self._execute(GIVE_BACK, *end, worker_id)
+
+    def reconnect(self) -> None:
+        """See `Statements`."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _columns(ends: Sequence[End]) -> tuple[list[UUID], list[int]]:
+    return [task_id for task_id, _ in ends], [attempt for _, attempt in ends]
+
+
+class PortableStatements:
+    """The same through Django, for a database with a single writer."""
+
+    def claim(self, task_id: UUID, worker_id: UUID, finished: Sequence[End]) -> int | None:
+        """See `Statements`."""
+        self.finish(worker_id, finished)
+        row = DurableTask.objects.filter(id=task_id, state=State.QUEUED, due_at__lte=datetime.now(UTC))
+        if not row.update(state=State.RUNNING, worker_id=worker_id, attempt=F("attempt") + 1, started_at=Now()):
+            return None
+        return DurableTask.objects.values_list("attempt", flat=True).get(id=task_id)
+
+    def finish(self, worker_id: UUID, finished: Sequence[End]) -> None:
+        """See `Statements`."""
+        for end in finished:
+            _mine(worker_id, end).update(state=State.FINISHED, finished_at=Now())
+
+    def fail(self, worker_id: UUID, end: End, error: str, traceback: str) -> None:
+        """See `Statements`."""
+        for row in _mine(worker_id, end):
+            row.state, row.finished_at, row.error, row.traceback = State.DEAD, datetime.now(UTC), error, traceback
+            row.history.append(event("failed", worker_id, end[1], error=error))
+            row.save()
+
+    def requeue(self, worker_id: UUID, end: End, message: Message, why: str) -> None:
+        """See `Statements`."""
+        for row in _mine(worker_id, end):
+            row.state, row.published_at, row.name, row.queue = (
+                State.QUEUED,
+                None,
+                message.headers["task"],
+                message.queue,
+            )
+            row.priority, row.message = message.properties.get("priority") or 0, message.dumps()
+            row.due_at, row.expires_at = message.due_at or datetime.now(UTC), message.expires_at
+            row.retries, row.generation = message.headers.get("retries") or 0, message.generation
+            row.history.append(event(why, worker_id, end[1]))
+            row.save()
+
+    def give_back(self, worker_id: UUID, end: End) -> None:
+        """See `Statements`."""
+        _mine(worker_id, end).update(state=State.QUEUED, attempt=F("attempt") - 1, published_at=Now())
+
+    def reconnect(self) -> None:
+        """See `Statements`."""
+        connection.close()
+
+
+def _mine(worker_id: UUID, end: End) -> Any:
+    return DurableTask.objects.filter(Q(id=end[0], attempt=end[1], worker_id=worker_id, state=State.RUNNING))
