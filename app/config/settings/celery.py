@@ -61,7 +61,9 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_TASK_SEND_SENT_EVENT = False
 
-# Results: in the database, for a day, with name and arguments so that a person can read them.
+# Results: only of tasks that say `ignore_result=False`, since storing one costs more than most tasks, and what became
+# of a task is in the ledger anyway. They are kept for a day, with name and arguments so that a person can read them.
+CELERY_TASK_IGNORE_RESULT = True
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
 CELERY_RESULT_EXPIRES = 24 * 3600

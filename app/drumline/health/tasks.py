@@ -10,7 +10,7 @@ from celery import Task, shared_task
 LONGEST_SECONDS = 30.0
 
 
-@shared_task(name="core.ping", bind=True)
+@shared_task(name="core.ping", bind=True, ignore_result=False)
 def ping(self: "Task[[float], dict[str, str]]", seconds: float = 0) -> dict[str, str]:
     """Say which queue delivered this message, which worker on which host ran it, and when.
 

@@ -192,9 +192,8 @@ def _contained(task: Any, trace: Callable[[], Any], request: Any) -> Any:
         info = TraceInfo(states.FAILURE, TaskOutOfMemoryError(str(error)))
         return trace_ok_t(info.handle_error_state(task, Context(request)), info, 0.0, None)
     if result.info is not None and isinstance(result.info.retval, MemoryError):
-        result.retval.exception = ExceptionWithTraceback(
-            TaskOutOfMemoryError(str(result.info.retval)), result.retval.traceback
-        )
+        result.info.retval = TaskOutOfMemoryError(str(result.info.retval))
+        result.retval.exception = ExceptionWithTraceback(result.info.retval, result.retval.traceback)
     return result
 
 

@@ -3,8 +3,9 @@
 import time
 from pathlib import Path
 
-from celery import shared_task
+from celery import chord, shared_task
 from django.contrib.auth import get_user_model
+from django.db import transaction
 
 
 @shared_task(name="probe.hold")
@@ -25,3 +26,66 @@ def hold(folder: str, name: str) -> None:
 def count_users() -> int:
     """Use the database."""
     return get_user_model().objects.count()
+
+
+@shared_task(name="probe.note")
+def note(folder: str, name: str) -> str:
+    """Leave one line each time it runs; return the name."""
+    with (Path(folder) / f"{name}.effects").open("a") as effects:
+        effects.write("done\n")
+    return name
+
+
+@shared_task(name="probe.note_result", ignore_result=False)
+def note_result(folder: str, name: str) -> str:
+    """Do the same, with a stored result, as the members of a chord need it."""
+    return note(folder, name)
+
+
+@shared_task(name="probe.note_all")
+def note_all(results: list[str], folder: str) -> None:
+    """Leave one line for all the results together."""
+    note(folder, "+".join(sorted(results)))
+
+
+@shared_task(name="probe.note_error")
+def note_error(task_id: str, folder: str) -> None:
+    """Leave a line for a task that failed."""
+    note(folder, f"error-{task_id}")
+
+
+@shared_task(name="probe.fail")
+def fail(words: str) -> None:
+    """Fail for good."""
+    raise RuntimeError(words)
+
+
+@shared_task(name="probe.retry_in_a_transaction", bind=True, max_retries=2)
+def retry_in_a_transaction(self, folder: str, name: str) -> None:
+    """Fail twice inside a transaction, and succeed the third time."""
+    note(folder, f"{name}.attempts")
+    with transaction.atomic():
+        get_user_model().objects.count()
+        if self.request.retries < 2:
+            raise self.retry(countdown=0.3)
+    note(folder, name)
+
+
+@shared_task(name="probe.replace_itself", bind=True)
+def replace_itself(self, folder: str, names: list[str]) -> None:
+    """Go on as another task, or as a chord of several."""
+    if len(names) == 1:
+        raise self.replace(note.si(folder, names[0]))
+    raise self.replace(chord([note_result.si(folder, name) for name in names], note_all.s(folder)))
+
+
+@shared_task(name="probe.best_effort", durable=False)
+def best_effort(folder: str, name: str) -> None:
+    """Run without the ledger."""
+    note(folder, name)
+
+
+@shared_task(name="probe.out_of_memory")
+def out_of_memory() -> None:
+    """Raise what ends a stock worker."""
+    raise MemoryError("no more")
