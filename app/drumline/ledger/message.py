@@ -1,7 +1,7 @@
 """A task's message as Celery would publish it, in a form that the ledger keeps and any relay can publish later."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -83,7 +83,7 @@ class Message:
 
     def dumps(self) -> str:
         """Return the form that the ledger keeps."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}, separators=(",", ":"))
 
     @classmethod
     def loads(cls, text: str) -> "Message":
