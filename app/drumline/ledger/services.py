@@ -163,7 +163,10 @@ def announce_failure(row: DurableTask, error: Exception) -> None:
 
 
 def _einfo(error: Exception) -> ExceptionInfo:
-    return ExceptionInfo((type(error), error, error.__traceback__))
+    try:
+        raise error
+    except type(error):
+        return ExceptionInfo()
 
 
 def _locked(ids: Iterable[UUID], *states: DurableTask.State) -> list[DurableTask]:

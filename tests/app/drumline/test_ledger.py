@@ -1,0 +1,194 @@
+"""The ledger's rows: what each service makes of them, and nothing else."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery import current_app, signals
+from celery.exceptions import NotRegistered
+
+from drumline.ledger import services
+from drumline.ledger.message import Message, ledger_id
+from drumline.ledger.statements import PortableStatements
+from drumline.models import DurableTask
+
+pytestmark = pytest.mark.django_db
+
+State = DurableTask.State
+WORKER = uuid.uuid4()
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    """Keep what would be published."""
+    published: list[Message] = []
+    monkeypatch.setattr("drumline.ledger.enqueue.publish", published.extend)
+    return published
+
+
+@pytest.fixture
+def queued(broker) -> DurableTask:  # noqa: ARG001  it stands in for the broker
+    current_app.tasks["core.ping"].apply_async(task_id=str(uuid.uuid4()))
+    return DurableTask.objects.get()
+
+
+@pytest.fixture
+def running(queued) -> DurableTask:
+    assert PortableStatements().claim(queued.id, WORKER, []) == 1
+    queued.refresh_from_db()
+    return queued
+
+
+@pytest.fixture
+def failures():
+    """Collect the failures that Celery is told of."""
+    told: list[Exception] = []
+
+    def listen(exception, **_):
+        told.append(exception)
+
+    signals.task_failure.connect(listen)
+    yield told
+    signals.task_failure.disconnect(listen)
+
+
+def ids(row: DurableTask) -> list[uuid.UUID]:
+    return [row.id]
+
+
+def test_a_sent_task_is_a_queued_row_with_its_whole_message(queued):
+    message = Message.loads(queued.message)
+
+    assert (queued.state, queued.queue, queued.attempt, queued.max_attempts) == (State.QUEUED, "default", 0, 3)
+    assert queued.published_at is not None
+    assert message.body == '[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+    assert message.headers["durable"] is True
+    assert ledger_id(message.headers["id"]) == queued.id
+
+
+def test_only_one_of_two_claims_gets_the_row(queued):
+    claims = PortableStatements()
+
+    assert claims.claim(queued.id, WORKER, []) == 1
+    assert claims.claim(queued.id, uuid.uuid4(), []) is None
+
+
+def test_a_delayed_task_is_neither_published_nor_claimed_before_its_time(broker):
+    current_app.tasks["core.ping"].apply_async(countdown=3600)
+
+    row = DurableTask.objects.get()
+    assert row.published_at is None
+    assert row.due_at > datetime.now(UTC) + timedelta(minutes=59)
+    assert PortableStatements().claim(row.id, WORKER, []) is None
+    assert broker == []
+
+
+def test_a_close_of_an_earlier_attempt_changes_nothing(running):
+    PortableStatements().finish(WORKER, [(running.id, 0), (running.id, 2)])
+    PortableStatements().finish(uuid.uuid4(), [(running.id, 1)])
+
+    running.refresh_from_db()
+    assert running.state == State.RUNNING
+
+
+def test_a_task_whose_process_died_is_queued_again_until_its_last_attempt(
+    running, failures, django_capture_on_commit_callbacks
+):
+    for attempt in (1, 2):
+        assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
+        assert PortableStatements().claim(running.id, WORKER, []) == attempt + 1
+    with django_capture_on_commit_callbacks(execute=True):
+        assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.DEAD
+
+    running.refresh_from_db()
+    assert running.error == "killed (attempt 3, the last one)"
+    assert [entry["what"] for entry in running.history] == ["lost"] * 3
+    assert [str(error) for error in failures] == [running.error]
+
+
+def test_a_retry_that_the_task_asked_for_does_not_use_up_an_attempt(running):
+    DurableTask.objects.update(attempt=6, retries=5)
+
+    assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
+
+
+def test_what_another_worker_runs_is_not_lost_with_this_one(running):
+    assert services.task_lost(running.id, worker_id=uuid.uuid4(), error="killed") is None
+    assert services.worker_release(uuid.uuid4(), error="killed") == 0
+    assert services.worker_release(WORKER, error="killed") == 1
+
+
+def test_a_dead_letter_is_requeued_with_all_its_attempts_and_the_name_of_who_did_it(running):
+    assert services.task_failed(running.id, worker_id=WORKER, error="too slow")
+    assert services.tasks_requeue(ids(running), by="ada") == 1
+
+    running.refresh_from_db()
+    assert (running.state, running.attempt, running.error, running.published_at) == (State.QUEUED, 0, "", None)
+    assert [(entry["what"], entry.get("by")) for entry in running.history] == [("failed", None), ("requeued", "ada")]
+    assert services.tasks_requeue(ids(running), by="ada") == 0
+
+
+def test_a_discarded_task_is_not_run_and_says_why(queued):
+    assert services.tasks_discard(ids(queued), reason="sent by mistake", by="ada") == 1
+
+    queued.refresh_from_db()
+    assert queued.error == "discarded by ada: sent by mistake"
+    assert PortableStatements().claim(queued.id, WORKER, []) is None
+
+
+def test_a_running_task_is_not_discarded(running):
+    assert services.tasks_discard(ids(running), reason="impatience", by="ada") == 0
+
+
+def test_a_task_that_nobody_knows_waits_longer_each_time_and_is_a_dead_letter_at_last(
+    queued, failures, django_capture_on_commit_callbacks
+):
+    waits = []
+    with django_capture_on_commit_callbacks(execute=True):
+        while services.task_deferred(queued.id, error="unknown task") == State.QUEUED:
+            queued.refresh_from_db()
+            waits.append(round((queued.due_at - datetime.now(UTC)).total_seconds()))
+
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    queued.refresh_from_db()
+    assert queued.state == State.DEAD
+    assert [type(error) for error in failures] == [NotRegistered]
+
+
+def test_what_nobody_started_in_time_is_discarded(queued):
+    DurableTask.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+
+    assert services.tasks_expire() == 1
+    queued.refresh_from_db()
+    assert (queued.state, queued.error) == (State.DISCARDED, "expired before it was started")
+
+
+def test_finished_rows_go_when_they_were_kept_long_enough_and_dead_letters_stay(queued, settings):  # noqa: ARG001
+    old = datetime.now(UTC) - timedelta(hours=1)
+    DurableTask.objects.update(state=State.FINISHED, finished_at=old)
+    assert services.finished_purge() == 0
+
+    settings.DRUMLINE_KEEP_FINISHED = 60
+    DurableTask.objects.update(state=State.DEAD)
+    assert services.finished_purge() == 0
+    DurableTask.objects.update(state=State.FINISHED)
+    assert services.finished_purge() == 1
+
+
+def test_a_broker_that_fails_leaves_the_task_to_the_relay(django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        # Nothing listens on the broker's port in these tests.
+        current_app.tasks["core.ping"].delay()
+
+    assert DurableTask.objects.get().published_at is None
+
+
+def test_an_operator_who_requeues_gives_an_expired_task_its_time_back(broker):  # noqa: ARG001
+    current_app.tasks["core.ping"].apply_async(expires=0.001)
+    DurableTask.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    services.tasks_expire()
+
+    assert services.tasks_requeue(DurableTask.objects.values_list("id", flat=True), by="ada") == 1
+    row = DurableTask.objects.get()
+    assert row.expires_at is None
+    assert Message.loads(row.message).headers["expires"] is None
