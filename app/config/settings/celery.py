@@ -9,11 +9,16 @@ from config import env
 
 with env.together():
     CELERY_BROKER_URL = env.url(
-        "CELERY_BROKER_URL", ("redis", "rediss"), example="redis://app:password@127.0.0.1:6379/0", secret=True
+        "CELERY_BROKER_URL",
+        ("redis", "rediss", "amqp", "amqps"),
+        example="redis://app:password@127.0.0.1:6379/0",
+        secret=True,
     )
-    # Seconds after which an unacknowledged message is given to another worker. It must exceed the longest
-    # time limit and drain timeout, or a long task runs twice at once.
+    # Seconds after which Redis gives an unacknowledged message to another worker. It must exceed the longest time
+    # limit and drain timeout; RabbitMQ's own `consumer_timeout` must, too.
     VISIBILITY_TIMEOUT = env.integer("CELERY_VISIBILITY_TIMEOUT", example="7200", at_least=1)
+
+ON_RABBITMQ = CELERY_BROKER_URL.startswith("amqp")
 
 # Messages: JSON only. Pickle would let whoever writes to the broker run code here.
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -25,7 +30,16 @@ CELERY_ENABLE_UTC = True
 CELERY_TIMEZONE = "UTC"
 
 # Queues and routes. A misspelt queue fails at publish instead of filling a list that nobody reads.
-CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("high", "default", "low")]
+# On RabbitMQ they are quorum queues: what it has confirmed survives the loss of a minority of its hosts.
+CELERY_TASK_QUEUES = [
+    Queue(
+        name,
+        Exchange(name),
+        routing_key=name,
+        queue_arguments={"x-queue-type": "quorum"} if ON_RABBITMQ else None,
+    )
+    for name in ("high", "default", "low")
+]
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_DEFAULT_EXCHANGE = "default"
@@ -76,16 +90,27 @@ CELERY_DB_REUSE_MAX = 100
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CONNECTION_TIMEOUT = 4
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
-    "client_name": "drumline",
-    # No retry_on_timeout: it makes redis-py reconnect inside a read that then waits for ever, and the worker with it.
-    "health_check_interval": 25,
-    "socket_connect_timeout": 4,
-    "socket_keepalive": True,
-    # Without it a publish to a broker that went silent hangs for ever.
-    "socket_timeout": 10,
-    "visibility_timeout": VISIBILITY_TIMEOUT,
-}
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {
+        "client_properties": {"connection_name": "drumline"},
+        # A publish is over when RabbitMQ has the message, not when the socket has taken it.
+        "confirm_publish": True,
+        "read_timeout": 10,
+        "write_timeout": 10,
+    }
+    if ON_RABBITMQ
+    else {
+        "client_name": "drumline",
+        # No retry_on_timeout: it makes redis-py reconnect inside a read that then waits for ever, and the worker with
+        # it.
+        "health_check_interval": 25,
+        "socket_connect_timeout": 4,
+        "socket_keepalive": True,
+        # Without it a publish to a broker that went silent hangs for ever.
+        "socket_timeout": 10,
+        "visibility_timeout": VISIBILITY_TIMEOUT,
+    }
+)
 CELERY_TASK_PUBLISH_RETRY = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 

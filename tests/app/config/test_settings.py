@@ -116,3 +116,17 @@ def test_development_needs_no_environment():
         check=False,
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_queues_on_rabbitmq_are_quorum_queues_and_a_publish_waits_for_the_confirmation():
+    told = run(
+        "-c",
+        "import json; from config.settings import production as it; "
+        "print(json.dumps([[queue.queue_arguments for queue in it.CELERY_TASK_QUEUES], "
+        "it.CELERY_BROKER_TRANSPORT_OPTIONS]))",
+        CELERY_BROKER_URL="amqps://app:p@127.0.0.1:1/drumline",
+    )
+    arguments, options = json.loads(told.stdout)
+    assert arguments == [{"x-queue-type": "quorum"}] * 3
+    assert options["confirm_publish"] is True
+    assert "visibility_timeout" not in options
