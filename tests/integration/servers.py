@@ -220,6 +220,9 @@ class Application:
     def beat(self, **env: str) -> Process:
         return self.start(str(BIN / "celery"), "-A", "config", "beat", **env)
 
+    def relay(self, **env: str) -> Process:
+        return self.start(PYTHON, "manage.py", "relay", **env)
+
     def web(self) -> Process:
         self.web_port = free_port()
         process = self.start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.web_port}")

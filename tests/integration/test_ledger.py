@@ -12,7 +12,7 @@ def fleet(application, tmp_path):
     """A worker and a relay; `fleet.shell` runs Python in the project."""
     application.with_probe()
     application.worker("default", concurrency=2)
-    application.start("python", "manage.py", "relay")
+    application.relay()
     application.shell = lambda code: application.manage(
         "shell",
         "--no-imports",

@@ -63,7 +63,7 @@ def _publish_one(producer: Producer, message: Message) -> None:
         content_type=message.content_type,
         content_encoding=message.content_encoding,
         # The ledger has waited; a worker must not wait again by its own clock.
-        headers={**message.headers, "eta": None},
+        headers={**message.headers, "eta": None, "published": time.time()},
         exchange=message.exchange,
         routing_key=message.routing_key,
         declare=[queue] if queue is not None else [],

@@ -1,0 +1,55 @@
+"""relay: publish from the ledger, for ever."""
+
+import signal
+import socket
+from typing import Any
+
+import structlog
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError, InterfaceError, connection
+
+from drumline.health.heartbeats import heartbeat_write
+from drumline.relay.listening import Listener
+from drumline.relay.relay import ROUND, Relay
+from drumline.worker.notify import sd_notify
+
+logger = structlog.get_logger(__name__)
+
+
+class Command(BaseCommand):
+    """Runs until TERM or INT, through every outage of the database and the broker."""
+
+    help = "Publish what is due, and again what a dead worker held or the broker lost. Any number may run."
+
+    stopping = False
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        """Do round after round."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        relay, listener, answered = Relay(), Listener(), True
+        # Ready at once: a database that is slow to start is no reason to start the relay again.
+        sd_notify("READY=1", "STATUS=starting")
+        while not self.stopping:
+            try:
+                seconds = relay.round()
+                heartbeat_write(name=f"relay@{socket.gethostname()}")
+                if not answered:
+                    logger.info("relay_database_answers")
+                answered = True
+                sd_notify("WATCHDOG=1", f"STATUS={relay.status()}")
+                listener.wait(seconds)
+            except (DatabaseError, InterfaceError) as error:
+                if answered:
+                    logger.warning("relay_database_unavailable", error=str(error))
+                answered = False
+                relay.forget()
+                connection.close()
+                listener.close()
+                sd_notify("WATCHDOG=1", "STATUS=waiting for the database")
+                listener.pause(ROUND)
+        sd_notify("STOPPING=1")
+        listener.close()
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True

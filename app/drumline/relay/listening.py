@@ -1,0 +1,43 @@
+"""Waiting for the ledger to ring: LISTEN on PostgreSQL, and a pause anywhere else."""
+
+import time
+from typing import Any
+
+import psycopg
+from django.db import InterfaceError, connection
+
+from drumline.ledger.services import CHANNEL
+
+
+class Listener:
+    """Ends a wait early when a sender or a service says that there is something to do."""
+
+    def __init__(self) -> None:
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or as soon as the ledger rings."""
+        if connection.vendor != "postgresql":
+            self.pause(seconds)
+            return
+        try:
+            if self._connection is None:
+                params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor, "autocommit": True}
+                self._connection = psycopg.connect(**params)
+                self._connection.execute(f"LISTEN {CHANNEL}")
+                # What rang before this was not heard.
+                return
+            for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+                pass
+        except psycopg.Error as error:
+            raise InterfaceError(str(error)) from error
+
+    def pause(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        """Forget the connection after an error."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
