@@ -7,6 +7,7 @@ that a task runs again, never that one is lost. The task's own writes are not to
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -83,16 +84,16 @@ class Claims:
         self._pending = threading.Event()
         threading.Thread(target=self._write_what_lingers, name="drumline-closes", daemon=True).start()
 
-    def claim(self, task_id: UUID) -> int | None:
+    def claim(self, task_id: UUID, published: float) -> int | None:
         """Take the row and return the attempt's number; None when it is done, running elsewhere or discarded.
 
-        An error is raised after PATIENCE seconds without a database.
+        `published` is when the message that rang was sent, in seconds since the epoch by its sender's clock. An error is raised after PATIENCE seconds without a database.
         """
         deadline = time.monotonic() + PATIENCE
         while True:
             with self._lock:
                 try:
-                    attempt = self._statements.claim(task_id, life.current_id(), self._finished)
+                    attempt = self._statements.claim(task_id, published, life.current_id(), self._finished)
                 except FAILURES:
                     self._statements.reconnect()
                     if time.monotonic() > deadline:
@@ -158,7 +159,7 @@ def _claimed(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
             return trace(uuid, args, kwargs, request)
         task_id = ledger_id(uuid)
         try:
-            attempt = claims().claim(task_id)
+            attempt = claims().claim(task_id, request.get("published") or 0.0)
         except FAILURES as error:
             logger.warning("claim_unavailable", task=task.name, task_id=uuid, error=str(error))
             return _leave(states.REJECTED, Reject("the ledger is not available", requeue=True))
@@ -168,6 +169,11 @@ def _claimed(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
         run = _current.run = Run(task_id, attempt)
         try:
             result = _contained(task, lambda: trace(uuid, args, kwargs, request), request)
+        except Exception as error:
+            # The task failed, and then its errback or the result's storage did, too.
+            failed = f"{type(error).__name__}: {error}", traceback.format_exc()
+            claims().ended(lambda to, worker: to.fail(worker, (task_id, attempt), *failed))
+            raise
         finally:
             _current.run = None
         _close(run, result)
@@ -205,8 +211,8 @@ def _close(run: Run, result: Any) -> None:
         claims().ended(lambda to, worker: to.requeue(worker, end, message, why))
     elif state == states.FAILURE:
         error = f"{type(info.retval).__name__}: {info.retval}"
-        traceback = str(getattr(result.retval, "traceback", ""))
-        claims().ended(lambda to, worker: to.fail(worker, end, error, traceback))
+        lines = str(getattr(result.retval, "traceback", ""))
+        claims().ended(lambda to, worker: to.fail(worker, end, error, lines))
     elif state == states.REJECTED and info.retval.requeue:
         claims().ended(lambda to, worker: to.give_back(worker, end))
     elif state == states.REJECTED:

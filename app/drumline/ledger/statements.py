@@ -26,8 +26,11 @@ End = tuple[UUID, int]
 FINISH = """UPDATE drumline_ledger AS task SET state = 2, finished_at = clock_timestamp()
     FROM unnest(%s::uuid[], %s::int[]) AS done (id, attempt)
     WHERE task.id = done.id AND task.attempt = done.attempt AND task.state = 1 AND task.worker_id = %s"""
+# An early message may ring for a row that was published again later; the relay must not take what was sent in between
+# for overtaken, so the row remembers the message that really rang.
 CLAIM = """UPDATE drumline_ledger
-    SET state = 1, worker_id = %s, attempt = attempt + 1, started_at = clock_timestamp()
+    SET state = 1, worker_id = %s, attempt = attempt + 1, started_at = clock_timestamp(),
+        published_at = LEAST(published_at, to_timestamp(%s))
     WHERE id = %s AND state = 0 AND due_at <= clock_timestamp() RETURNING attempt"""
 FINISH_AND_CLAIM = f"WITH finished AS ({FINISH}) {CLAIM}"
 MINE = "WHERE id = %s AND attempt = %s AND state = 1 AND worker_id = %s"
@@ -42,7 +45,7 @@ GIVE_BACK = f"UPDATE drumline_ledger SET state = 0, attempt = attempt - 1, publi
 class Statements(Protocol):
     """What a process that runs tasks asks of the database; all but `claim` need the run to be still this worker's."""
 
-    def claim(self, task_id: UUID, worker_id: UUID, finished: Sequence[End]) -> int | None:
+    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[End]) -> int | None:
         """Close what is finished and take the row; return the attempt's number, or None without the row."""
 
     def finish(self, worker_id: UUID, finished: Sequence[End]) -> None:
@@ -94,12 +97,12 @@ class PostgreSQLStatements:
             self._connection = psycopg.connect(**params)
         return self._connection.execute(statement, values)
 
-    def claim(self, task_id: UUID, worker_id: UUID, finished: Sequence[End]) -> int | None:
+    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[End]) -> int | None:
         """See `Statements`."""
         if finished:
-            cursor = self._execute(FINISH_AND_CLAIM, *_columns(finished), worker_id, worker_id, task_id)
+            cursor = self._execute(FINISH_AND_CLAIM, *_columns(finished), worker_id, worker_id, published, task_id)
         else:
-            cursor = self._execute(CLAIM, worker_id, task_id)
+            cursor = self._execute(CLAIM, worker_id, published, task_id)
         row = cursor.fetchone()
         return row[0] if row else None
 
@@ -140,7 +143,7 @@ def _columns(ends: Sequence[End]) -> tuple[list[UUID], list[int]]:
 class PortableStatements:
     """The same through Django, for a database with a single writer."""
 
-    def claim(self, task_id: UUID, worker_id: UUID, finished: Sequence[End]) -> int | None:
+    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[End]) -> int | None:
         """See `Statements`."""
         self.finish(worker_id, finished)
         row = DurableTask.objects.filter(id=task_id, state=State.QUEUED, due_at__lte=datetime.now(UTC))

@@ -34,7 +34,7 @@ def queued(broker) -> DurableTask:  # noqa: ARG001  it stands in for the broker
 
 @pytest.fixture
 def running(queued) -> DurableTask:
-    assert PortableStatements().claim(queued.id, WORKER, []) == 1
+    assert PortableStatements().claim(queued.id, 0.0, WORKER, []) == 1
     queued.refresh_from_db()
     return queued
 
@@ -69,8 +69,8 @@ def test_a_sent_task_is_a_queued_row_with_its_whole_message(queued):
 def test_only_one_of_two_claims_gets_the_row(queued):
     claims = PortableStatements()
 
-    assert claims.claim(queued.id, WORKER, []) == 1
-    assert claims.claim(queued.id, uuid.uuid4(), []) is None
+    assert claims.claim(queued.id, 0.0, WORKER, []) == 1
+    assert claims.claim(queued.id, 0.0, uuid.uuid4(), []) is None
 
 
 def test_a_delayed_task_is_neither_published_nor_claimed_before_its_time(broker):
@@ -79,7 +79,7 @@ def test_a_delayed_task_is_neither_published_nor_claimed_before_its_time(broker)
     row = DurableTask.objects.get()
     assert row.published_at is None
     assert row.due_at > datetime.now(UTC) + timedelta(minutes=59)
-    assert PortableStatements().claim(row.id, WORKER, []) is None
+    assert PortableStatements().claim(row.id, 0.0, WORKER, []) is None
     assert broker == []
 
 
@@ -96,7 +96,7 @@ def test_a_task_whose_process_died_is_queued_again_until_its_last_attempt(
 ):
     for attempt in (1, 2):
         assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
-        assert PortableStatements().claim(running.id, WORKER, []) == attempt + 1
+        assert PortableStatements().claim(running.id, 0.0, WORKER, []) == attempt + 1
     with django_capture_on_commit_callbacks(execute=True):
         assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.DEAD
 
@@ -133,7 +133,7 @@ def test_a_discarded_task_is_not_run_and_says_why(queued):
 
     queued.refresh_from_db()
     assert queued.error == "discarded by ada: sent by mistake"
-    assert PortableStatements().claim(queued.id, WORKER, []) is None
+    assert PortableStatements().claim(queued.id, 0.0, WORKER, []) is None
 
 
 def test_a_running_task_is_not_discarded(running):

@@ -49,9 +49,9 @@ def note_all(results: list[str], folder: str) -> None:
 
 
 @shared_task(name="probe.note_error")
-def note_error(task_id: str, folder: str) -> None:
+def note_error(request, error, traceback, folder: str) -> None:
     """Leave a line for a task that failed."""
-    note(folder, f"error-{task_id}")
+    note(folder, f"error-{request.id}")
 
 
 @shared_task(name="probe.fail")
