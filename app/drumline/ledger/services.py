@@ -54,18 +54,26 @@ def tasks_requeue(ids: Iterable[UUID], *, by: str) -> int:
 
 
 @transaction.atomic
-def tasks_discard(ids: Iterable[UUID], *, reason: str, by: str) -> int:
-    """Give up tasks that wait or are dead letters; return how many. What runs already is not stopped."""
-    rows = _locked(ids, State.QUEUED, State.DEAD)
+def tasks_discard(ids: Iterable[UUID], *, reason: str, by: str, worker_id: UUID | None = None) -> int:
+    """Give up tasks that wait or are dead letters; return how many.
+
+    What runs is not stopped, so it is given up only for the worker that says that it runs no more.
+    """
+    rows = [
+        row
+        for row in _locked(ids, State.QUEUED, State.DEAD, State.RUNNING)
+        if row.state != State.RUNNING or row.worker_id == worker_id
+    ]
     for row in rows:
         row.history.append(event("discarded", None, row.attempt, by=by, error=reason))
         _end(row, State.DISCARDED, f"discarded by {by}: {reason}")
     return len(rows)
 
 
-def task_lost(task_id: UUID, *, worker_id: UUID, error: str) -> DurableTask.State | None:
+def task_lost(task_id: UUID, *, worker_id: UUID, error: str, counted: bool = True) -> DurableTask.State | None:
     """Take a task back whose process died: it is queued again, or a dead letter after its last attempt.
 
+    An attempt that is not `counted` was ended by whoever stopped the worker, and the task gets another one for it.
     Return where it stands now, or None when it did not run under this worker.
     """
     with transaction.atomic():
@@ -73,6 +81,7 @@ def task_lost(task_id: UUID, *, worker_id: UUID, error: str) -> DurableTask.Stat
         if row is None:
             return None
         row.history.append(event("lost", worker_id, row.attempt, error=error))
+        row.max_attempts += not counted
         if row.attempt - row.retries < row.max_attempts:
             _queue(row, datetime.now(UTC))
             row.save()
@@ -114,10 +123,12 @@ def task_deferred(task_id: UUID, *, error: str, worker_id: UUID | None = None) -
     return State.DEAD
 
 
-def worker_release(worker_id: UUID, *, error: str) -> int:
-    """Take back everything that a worker's life still holds; return how much it was."""
+def worker_release(worker_id: UUID, *, error: str, counted: bool = True) -> int:
+    """Take back everything that a worker's life still holds; return how much it was. See `task_lost`."""
     held = DurableTask.objects.filter(worker_id=worker_id, state=State.RUNNING).values_list("id", flat=True)
-    return sum(task_lost(task_id, worker_id=worker_id, error=error) is not None for task_id in list(held))
+    return sum(
+        task_lost(task_id, worker_id=worker_id, error=error, counted=counted) is not None for task_id in list(held)
+    )
 
 
 @transaction.atomic

@@ -1,6 +1,43 @@
-"""One life of a worker, from its start to its end: what it is called in the ledger."""
+"""One life of a worker, from its start to its end, as the ledger and the relay see it.
 
+Two threads of the main process: one writes a heartbeat and works off the database calls that the event loop must not
+wait for; the other watches that the worker still does what it is for. What it finds wrong it says, and then it ends the
+process: the service manager starts that one instance again, and the relay gives its tasks to others.
+"""
+
+import atexit
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
+
+import structlog
+from celery.worker import state
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import F
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from drumline.ledger import services
+from drumline.models import Worker
+from drumline.relay.depth import queue_depths
+from drumline.worker.notify import sd_notify
+
+logger = structlog.get_logger(__name__)
+
+# Seconds between two heartbeats; the lease is several of them.
+HEARTBEAT = 3.0
+# Seconds for which the event loop may stand still before the worker counts as stuck.
+STUCK = 60.0
+# Looks, and seconds between them, for which messages may wait while the worker has nothing to do.
+IDLE_LOOKS, LOOK = 4, 6.0
+# Exit status of a worker that ended itself (EX_SOFTWARE).
+EXIT_STATUS = 70
 
 _id = uuid4()
 
@@ -8,3 +45,174 @@ _id = uuid4()
 def current_id() -> UUID:
     """Return the id of this life; a pool's processes inherit their worker's."""
     return _id
+
+
+class Life(threading.Thread):
+    """Keeps the worker's row; nothing here is for the pool's processes."""
+
+    def __init__(self, controller: Any) -> None:
+        super().__init__(name="drumline-life", daemon=True)
+        self.controller = controller
+        self.draining = False
+        self._pid = os.getpid()
+        self._ticked = time.monotonic()
+        self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._unfinished: Callable[[], object] | None = None
+        self._registered = False
+        self._next_look = 0.0
+        self._idle_looks, self._done_before = 0, -1
+
+    def tick(self) -> None:
+        """Tell that the event loop turns; called from it."""
+        self._ticked = time.monotonic()
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Have a database call done by this thread, again and again until the database takes it."""
+        self._work.put(work)
+
+    def run(self) -> None:
+        """Live until the process ends."""
+        atexit.register(self.end)
+        # Apart, since a database that is frozen holds the other one.
+        threading.Thread(target=self._watch, name="drumline-watch", daemon=True).start()
+        beat_due = 0.0
+        while True:
+            try:
+                if time.monotonic() >= beat_due:
+                    self._beat()
+                    beat_due = time.monotonic() + HEARTBEAT
+                self._work_off(seconds=1.0)
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("worker_database_unavailable", error=str(error))
+                connection.close()
+                time.sleep(1)
+
+    def end(self) -> None:
+        """Write what is left, and give back what still runs; the database has five seconds for it."""
+        if os.getpid() != self._pid:
+            return
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                self._work_off(seconds=0)
+                services.worker_release(_id, error="its worker stopped", counted=False)
+                Worker.objects.filter(id=_id).update(stopped_at=Now())
+            except (DatabaseError, InterfaceError):
+                connection.close()
+                time.sleep(0.5)
+            else:
+                return
+
+    def _work_off(self, *, seconds: float) -> None:
+        while True:
+            if self._unfinished is None:
+                try:
+                    self._unfinished = self._work.get(timeout=seconds) if seconds else self._work.get_nowait()
+                except queue.Empty:
+                    return
+            self._unfinished()
+            self._unfinished = None
+
+    def _beat(self) -> None:
+        if not self._registered:
+            self._register()
+        alive = Worker.objects.filter(id=_id, stopped_at=None).update(
+            beats=F("beats") + 1,
+            beat_at=Now(),
+            running=len(state.active_requests),
+            done=sum(state.total_count.values()) - len(state.active_requests),
+        )
+        if not alive:
+            end_process("the relay gave this worker up: it was silent for longer than its lease")
+
+    def _register(self) -> None:
+        name = self.controller.hostname
+        # A service manager starts an instance only when nothing of its former life is left.
+        for former in Worker.objects.filter(name=name, stopped_at=None).exclude(id=_id):
+            Worker.objects.filter(id=former.id).update(stopped_at=Now())
+            services.worker_release(former.id, error="its worker died")
+        Worker.objects.update_or_create(
+            id=_id,
+            defaults={
+                "name": name,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "queues": ",".join(sorted(self._queues())),
+                "started_at": timezone.now(),
+                "beat_at": timezone.now(),
+            },
+        )
+        self._registered = True
+
+    def _queues(self) -> list[str]:
+        return list(self.controller.app.amqp.queues.consume_from)
+
+    def _connected(self) -> bool:
+        return getattr(self.controller.consumer, "connection", None) is not None
+
+    def _watch(self) -> None:
+        """End the process when it is alive and of no use."""
+        while True:
+            if self.draining or not self._connected():
+                self._ticked = time.monotonic()
+                self._idle_looks = 0
+            elif time.monotonic() - self._ticked > STUCK:
+                end_process(f"the event loop has stood still for {STUCK:g} s")
+            elif time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + LOOK
+                self._look()
+            sd_notify("WATCHDOG=1", f"STATUS={self.status()}")
+            time.sleep(1)
+
+    def _look(self) -> None:
+        done = sum(state.total_count.values())
+        idle = done == self._done_before and not state.reserved_requests and not state.active_requests
+        self._done_before = done
+        self._idle_looks = self._idle_looks + 1 if idle and self._messages_wait() else 0
+        if self._idle_looks >= IDLE_LOOKS:
+            end_process(f"messages wait, and this worker has received none for {IDLE_LOOKS * LOOK:g} s")
+
+    def _messages_wait(self) -> bool:
+        try:
+            return any(queue_depths(self._queues()).values())
+        except Exception:  # noqa: BLE001  a broker that does not answer is not the worker's fault
+            return False
+
+    def status(self) -> str:
+        """Say which queues are consumed, how many tasks run and how many are done."""
+        queues, running = ", ".join(sorted(self._queues())), len(state.active_requests)
+        if self.draining:
+            return f"{queues}: draining, {running} running"
+        if not self._connected():
+            return f"{queues}: waiting for the broker, {running} running"
+        return f"{queues}: {running} running, {sum(state.total_count.values()) - running} done"
+
+
+def end_process(why: str) -> NoReturn:
+    """End this worker at once; its pool's processes die with it."""
+    logger.error("worker_ends_itself", why=why)
+    sys.stderr.flush()
+    os._exit(EXIT_STATUS)
+
+
+_life: Life | None = None
+
+
+def begin(controller: Any) -> Life:
+    """Begin the life of this process's worker."""
+    global _life  # noqa: PLW0603  one process is one worker
+    _life = Life(controller)
+    return _life
+
+
+def current() -> Life | None:
+    """Return this process's life, in a worker's main process."""
+    return _life
+
+
+def later(work: Callable[[], Any]) -> None:
+    """See `Life.later`; without a life the work is done now."""
+    if _life is None:
+        work()
+    else:
+        _life.later(work)

@@ -1,59 +1,64 @@
-"""The life of a worker: ready when it consumes, a status line while it runs, no stale database connection."""
+"""The life of a worker in Celery's signals: ready when it consumes, drained when it stops, and nothing left unsaid."""
 
-import threading
+from functools import partial
 from typing import Any
 
 from celery import Task, signals
-from celery.worker import WorkController, state
 from django.db import close_old_connections
 
+from drumline.ledger import services
+from drumline.ledger.message import ledger_id
+from drumline.worker import life
 from drumline.worker.notify import sd_notify
 
-STATUS_SECONDS = 5.0
+STOCK_REQUEST = Task.Request
+OUR_REQUEST = "drumline.worker.request:LedgerRequest"
 
 
-class Reporter(threading.Thread):
-    """Tells systemd every few seconds what the worker does.
-
-    A thread, because the worker's own timers stand still while it reconnects. It belongs to the main process and
-    takes no lock that a forked child could inherit.
-    """
-
-    def __init__(self, worker: WorkController) -> None:
-        super().__init__(name="drumline-reporter", daemon=True)
-        self.worker = worker
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        """Report until the worker stops."""
-        while not self.stopping.wait(STATUS_SECONDS):
-            sd_notify(f"STATUS={self.status()}")
-
-    def status(self) -> str:
-        """Say which queues are consumed, how many tasks run and how many are done."""
-        queues = ", ".join(sorted(self.worker.app.amqp.queues.consume_from))
-        return f"{queues}: {len(state.active_requests)} running, {sum(state.total_count.values())} done"
-
-
-_reporters: list[Reporter] = []
+@signals.celeryd_after_setup.connect
+def watch_requests(instance: Any, **_: Any) -> None:
+    """Have the ledger told of what only the main process sees; a project's own request class stays."""
+    for task in instance.app.tasks.values():
+        if task.Request == STOCK_REQUEST:
+            task.Request = OUR_REQUEST
 
 
 @signals.worker_ready.connect
-def report_ready(sender: Any, **_: Any) -> None:
+def begin_life(sender: Any, **_: Any) -> None:
     """READY only now: the broker is connected and the queues are consumed."""
-    reporter = Reporter(sender.controller)
-    if not sd_notify("READY=1", f"STATUS={reporter.status()}"):
+    if life.current() is not None:
         return
-    reporter.start()
-    _reporters.append(reporter)
+    this = life.begin(sender.controller)
+    sender.timer.call_repeatedly(1.0, this.tick)
+    sd_notify("READY=1", f"STATUS={this.status()}")
+    this.start()
 
 
 @signals.worker_shutting_down.connect
 def report_stopping(**_: Any) -> None:
     """Say that what still runs is being finished."""
-    for reporter in _reporters:
-        reporter.stopping.set()
-    sd_notify("STOPPING=1", f"STATUS=draining, {len(state.active_requests)} running")
+    this = life.current()
+    if this is not None:
+        this.draining = True
+        sd_notify("STOPPING=1", f"STATUS={this.status()}")
+
+
+@signals.task_unknown.connect
+def defer_unknown(message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002  Celery's name
+    """Keep a task that this worker does not know: a release may be rolling out."""
+    if message.headers.get("durable"):
+        error = f"no worker knows the task {name}"
+        life.later(partial(services.task_deferred, ledger_id(id), error=error, worker_id=life.current_id()))
+
+
+@signals.task_revoked.connect
+def discard_revoked(request: Any, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002  Celery's name
+    """Discard what was revoked or expired; what a stopping worker cancels is no such thing."""
+    this = life.current()
+    if getattr(request, "durable", False) and this is not None and not this.draining:
+        reason = "expired before it was started" if expired else "revoked"
+        ids = [ledger_id(request.id)]
+        this.later(partial(services.tasks_discard, ids, reason=reason, by="Celery", worker_id=life.current_id()))
 
 
 @signals.task_prerun.connect

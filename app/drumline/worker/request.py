@@ -1,0 +1,50 @@
+"""What the main process learns of a task, told to the ledger: the death of its process and the hard time limit."""
+
+from functools import partial
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # incomplete stubs
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from drumline.ledger import services
+from drumline.ledger.message import ledger_id
+from drumline.worker import life
+
+logger = get_logger(__name__)
+
+
+class LedgerRequest(Request):
+    """Celery's request; a durable task that its process could not end is ended in the ledger."""
+
+    @property
+    def durable(self) -> bool:
+        """Return whether the ledger holds this task."""
+        return bool(self.request_dict.get("durable"))
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: FBT001, FBT002  Celery's signature
+        """Acknowledge a task whose process died, since the ledger starts it again; leave the rest to Celery."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if self.durable and isinstance(error, WorkerLostError):
+            task_ready(self)
+            self.acknowledge()
+            logger.error("%s[%s]: %s", self.name, self.id, error)
+            self._tell(services.task_lost, str(error))
+            return None
+        if self.durable and isinstance(error, TimeLimitExceeded):
+            self._tell(services.task_failed, f"it took longer than its time limit ({error})")
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001  Celery's signature
+        """Leave the hard limit to `on_failure`, which is called before and would report it a second time."""
+        if soft or not self.durable:
+            return super().on_timeout(soft, timeout)
+        logger.error("%s[%s]: hard time limit (%s s) exceeded", self.name, self.id, timeout)
+        return None
+
+    def _tell(self, service: Any, error: str) -> None:
+        life.later(partial(service, ledger_id(self.id), worker_id=life.current_id(), error=error))

@@ -1,0 +1,128 @@
+"""A worker's life and the deaths in it: what the ledger makes of each."""
+
+import os
+import signal
+
+import pytest
+
+from tests.integration.servers import wait_until
+
+
+@pytest.fixture
+def fleet(application):
+    """A relay, and the project with its probe."""
+    application.with_probe()
+    application.relay()
+    return application
+
+
+def hold(application, folder, name: str) -> None:
+    application.manage(
+        "shell", "--no-imports", "-c", f"from probe.tasks import *\nhold.delay({str(folder)!r}, {name!r})"
+    )
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def row(sql) -> tuple[int, int]:
+    return sql("SELECT state, attempt FROM drumline_ledger")[0]
+
+
+def test_a_worker_has_a_row_that_beats_and_ends_with_it(fleet, sql):
+    worker = fleet.worker("default")
+
+    wait_until(lambda: sql("SELECT 1 FROM drumline_worker WHERE beats > 1 AND stopped_at IS NULL"), "it beats")
+    worker.popen.terminate()
+    worker.popen.wait(timeout=30)
+
+    assert sql("SELECT stopped_at IS NOT NULL FROM drumline_worker") == [(True,)]
+
+
+def test_a_task_whose_process_is_killed_runs_again_and_is_a_dead_letter_after_its_last_attempt(fleet, sql, tmp_path):
+    worker = fleet.worker("default")
+    hold(fleet, tmp_path, "poison")
+
+    for attempt in (1, 2, 3):
+        wait_until(lambda attempt=attempt: row(sql) == (1, attempt), f"attempt {attempt} runs")
+        for child in children(worker.popen.pid):
+            os.kill(child, signal.SIGKILL)
+    wait_until(lambda: row(sql) == (3, 3), "it is a dead letter")
+
+    assert worker.alive()
+    assert fleet.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+
+
+def test_a_worker_that_is_killed_and_started_again_takes_its_tasks_back_at_once(fleet, sql, tmp_path):
+    worker = fleet.worker("default")
+    hold(fleet, tmp_path, "held")
+    wait_until(lambda: row(sql) == (1, 1), "it runs")
+    wait_until(lambda: sql("SELECT 1 FROM drumline_worker"), "the worker is known")
+
+    os.kill(worker.popen.pid, signal.SIGKILL)
+    worker.popen.wait()
+    fleet.worker("default")
+
+    wait_until(lambda: row(sql) == (1, 2), "it runs again", seconds=8)
+
+
+def test_a_task_of_a_worker_that_stays_dead_runs_elsewhere_after_the_lease(fleet, sql, tmp_path):
+    worker = fleet.worker("default")
+    hold(fleet, tmp_path, "held")
+    wait_until(lambda: row(sql) == (1, 1), "it runs")
+
+    os.kill(worker.popen.pid, signal.SIGKILL)
+    worker.popen.wait()
+    fleet.worker("default,low")
+
+    wait_until(lambda: row(sql) == (1, 2), "it runs again", seconds=30)
+
+
+def test_a_cold_stop_puts_a_running_task_back_and_costs_it_no_attempt(fleet, sql, tmp_path):
+    worker = fleet.worker("default")
+    hold(fleet, tmp_path, "held")
+    wait_until(lambda: row(sql) == (1, 1), "it runs")
+
+    worker.popen.terminate()
+    worker.popen.send_signal(signal.SIGQUIT)
+    worker.popen.wait(timeout=15)
+
+    wait_until(lambda: row(sql) == (0, 1), "it is queued again")
+    assert sql("SELECT max_attempts FROM drumline_ledger") == [(4,)]
+
+
+def test_a_task_beyond_its_hard_time_limit_is_a_dead_letter_once(fleet, sql, tmp_path):
+    worker = fleet.worker("default")
+    fleet.manage(
+        "shell",
+        "--no-imports",
+        "-c",
+        f"from probe.tasks import *\nhold.apply_async(({str(tmp_path)!r}, 'slow'), time_limit=2)",
+    )
+
+    wait_until(lambda: row(sql)[0] == 3, "it is a dead letter")
+    assert sql("SELECT attempt, error LIKE '%time limit%' FROM drumline_ledger") == [(1, True)]
+    assert fleet.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert worker.alive()
+
+
+def test_a_task_that_the_worker_does_not_know_waits_for_one_that_does(fleet, sql):
+    fleet.worker("default")
+    fleet.manage("shell", "--no-imports", "-c", "from celery import current_app\ncurrent_app.send_task('tomorrow')")
+
+    wait_until(lambda: sql("SELECT 1 FROM drumline_ledger WHERE history::text LIKE '%unknown%'"), "it is deferred")
+    assert row(sql) == (0, 0)
+
+
+def test_a_worker_that_was_frozen_for_longer_than_its_lease_ends_itself(fleet, sql):
+    worker = fleet.worker("default")
+    wait_until(lambda: sql("SELECT 1 FROM drumline_worker WHERE beats > 0"), "the worker is known")
+
+    os.kill(worker.popen.pid, signal.SIGSTOP)
+    wait_until(lambda: sql("SELECT 1 FROM drumline_worker WHERE stopped_at IS NOT NULL"), "it is given up", seconds=30)
+    os.kill(worker.popen.pid, signal.SIGCONT)
+
+    assert worker.popen.wait(timeout=15) == 70
+    assert "the relay gave this worker up" in worker.text()
