@@ -1,0 +1,1 @@
+"""Tasks whose runs and effects a test can count, and a view that sends them."""

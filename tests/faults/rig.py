@@ -1,0 +1,335 @@
+"""A fleet of real processes to do harm to, with Drumline or with stock Celery, and the count of what came of it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import psycopg
+
+from tests.integration.servers import BIN, PYTHON, Application, PostgreSQL, Process, Redis, free_port, wait_until
+
+Mode = Literal["drumline", "stock"]
+PROBE = Path(__file__).parent / "probe"
+
+SCHEMA = """
+    CREATE TABLE sent (task_id text PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
+    CREATE TABLE run (
+        id bigserial PRIMARY KEY, task_id text, parent int, pid int,
+        started timestamptz DEFAULT clock_timestamp(), ended timestamptz
+    );
+    CREATE INDEX ON run (task_id);
+    CREATE TABLE effect (task_id text PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
+    CREATE TABLE killed (parent int PRIMARY KEY, at timestamptz);
+"""
+# A run without an end was over when its worker was killed.
+OVERLAPS = """
+    WITH span AS (
+        SELECT run.id, task_id, started, COALESCE(ended, killed.at, 'infinity') AS ended
+        FROM run LEFT JOIN killed USING (parent)
+    )
+    SELECT count(*) FROM span AS one JOIN span AS other USING (task_id)
+    WHERE one.id < other.id AND one.started < other.ended AND other.started < one.ended
+"""
+
+
+class RabbitMQ:
+    """One node with its own epmd, in a folder; RabbitMQ refuses to be another user's, so root hands it over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.epmd_port, self.dist_port = free_port(), free_port(), free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        self.user = ["setpriv", "--reuid=rabbitmq", "--regid=rabbitmq", "--clear-groups"] if os.geteuid() == 0 else []
+        if self.user:
+            shutil.chown(folder, "rabbitmq", "rabbitmq")
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"faults{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.dist_port),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+        }
+        self.epmd = self._popen("epmd", "-port", str(self.epmd_port))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _popen(self, *args: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [*self.user, *args],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def start(self) -> None:
+        self.process = self._popen("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        wait_until(self._answers, "RabbitMQ answers", seconds=90)
+
+    def _answers(self) -> bool:
+        import amqp
+
+        try:
+            with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=2, read_timeout=2):
+                return True
+        except (OSError, amqp.AMQPError):
+            return False
+
+    def kill(self) -> None:
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def freeze(self) -> None:
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def remove(self) -> None:
+        self.kill()
+        self.epmd.kill()
+        self.epmd.wait()
+
+
+class Fleet:
+    """Servers, workers, relay and web process of one run; use it as a context."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        *,
+        cluster: PostgreSQL,
+        database: str,
+        rabbitmq: bool = False,
+        visibility: int = 20,
+        **env: str,
+    ) -> None:
+        self.mode = mode
+        self.folder = Path(tempfile.mkdtemp(prefix=f"drumline-{mode}-"))
+        self.folder.chmod(0o711)
+        self.cluster = cluster
+        self.database = database
+        (self.folder / "broker").mkdir()
+        self.broker: Any = (RabbitMQ if rabbitmq else Redis)(self.folder / "broker")
+        self.application = Application(
+            self.folder,
+            {
+                "DATABASE_URL": cluster.url(database),
+                "CELERY_BROKER_URL": self.broker.url,
+                "CELERY_VISIBILITY_TIMEOUT": str(visibility),
+                "LOG_LEVEL": "INFO",
+                "PYTHONPATH": str(PROBE),
+                "DJANGO_SETTINGS_MODULE": "faults_settings" if mode == "drumline" else "faults_stock",
+                **env,
+            },
+        )
+        self.workers: dict[str, Process] = {}
+
+    def __enter__(self) -> Self:
+        self.sql(SCHEMA)
+        self.broker.start()
+        if self.mode == "drumline":
+            self.relay()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.application.stop()
+        self.broker.kill()
+        if isinstance(self.broker, RabbitMQ):
+            self.broker.remove()
+        if keep := os.environ.get("FAULTS_KEEP"):
+            shutil.copytree(
+                self.folder, Path(keep) / self.folder.name, ignore=shutil.ignore_patterns("broker", "*.sock")
+            )
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.cluster.execute(self.database, statement)
+
+    def value(self, statement: str) -> Any:
+        return self.sql(statement)[0][0]
+
+    # ---- processes
+
+    def relay(self) -> Process:
+        return self.application.start(PYTHON, "manage.py", "relay")
+
+    def worker(self, name: str = "one", *, concurrency: int = 1, ready: bool = True, **env: str) -> Process:
+        """Start the instance; a former one under the same name must be gone."""
+        worker = self.application.start(
+            *(str(BIN / "celery"), "-A", "config", "worker", "--queues", "default", "--hostname", f"{name}@%h"),
+            *("--concurrency", str(concurrency), "--loglevel", "INFO"),
+            **env,
+        )
+        self.workers[name] = worker
+        if ready:
+            worker.wait_for(" ready.", seconds=60)
+        return worker
+
+    def kill(self, name: str) -> None:
+        """kill -9 of the main process; its children follow by themselves."""
+        worker = self.workers[name]
+        worker.popen.kill()
+        worker.popen.wait()
+        self.sql(f"INSERT INTO killed VALUES ({worker.popen.pid}, clock_timestamp())")
+
+    def web(self) -> None:
+        application = self.application
+        application.web_port = free_port()
+        # The application's own access log would be longer than everything else.
+        application.start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{application.web_port}", "--preload")
+
+        def answers() -> bool:
+            try:
+                return application.get("/faults/alive").status == 200
+            except OSError:
+                return False
+
+        wait_until(answers, "the web process answers")
+
+    # ---- work
+
+    def send(self, task: str, *args: Any) -> str:
+        return self.application.manage("faults_send", task, json.dumps(args)).stdout.strip().splitlines()[-1]
+
+    def send_many(self, task: str, *args: Any, count: int) -> None:
+        self.application.manage("faults_send", task, json.dumps(args), "--count", str(count))
+
+    @contextmanager
+    def visitors(self, task: str, *args: Any, number: int = 4, pause: float = 0.05) -> Iterator["Visitors"]:
+        """Let people use the site for as long as the context lasts."""
+        visitors = Visitors(self.application, {"task": task, "args": args}, number, pause)
+        try:
+            yield visitors
+        finally:
+            visitors.stop()
+
+    # ---- what came of it
+
+    def lost(self) -> int:
+        return self.value("SELECT count(*) FROM sent LEFT JOIN effect USING (task_id) WHERE effect.task_id IS NULL")
+
+    def effects(self) -> int:
+        return self.value("SELECT count(*) FROM effect")
+
+    def drained(self, *, seconds: float, quiet: float = 40) -> float:
+        """Wait until each task had its effect, or until nothing has happened for `quiet` seconds; return the time."""
+        begun = changed = time.monotonic()
+        seen = None
+        while (lost := self.lost()) and time.monotonic() - begun < seconds:
+            if lost != seen:
+                seen, changed = lost, time.monotonic()
+            elif time.monotonic() - changed > quiet:
+                break
+            time.sleep(0.5)
+        return time.monotonic() - begun
+
+    def states(self) -> dict[str, int]:
+        """Return the number of rows of the ledger by state, once the closes have been written."""
+        names = ("queued", "running", "finished", "dead", "discarded")
+        return {names[s]: n for s, n in self.sql("SELECT state, count(*) FROM drumline_ledger GROUP BY state")}
+
+    def closed(self, *, seconds: float = 30) -> None:
+        """Wait until the ledger holds nothing that is not over."""
+        if self.mode == "drumline":
+            open_ = "SELECT count(*) = 0 FROM drumline_ledger WHERE state IN (0, 1)"
+            try:
+                wait_until(lambda: self.value(open_), "the ledger is empty of open rows", seconds=seconds)
+            except AssertionError:
+                rows = self.sql(
+                    "SELECT id, name, state, attempt, due_at, published_at, started_at, worker_id, error, history "
+                    "FROM drumline_ledger WHERE state IN (0, 1) LIMIT 5"
+                )
+                raise AssertionError(f"open rows: {rows}\n{self.logs()}") from None
+
+    def outcome(self) -> dict[str, int]:
+        return {
+            "sent": self.value("SELECT count(*) FROM sent"),
+            "lost": self.lost(),
+            "overlaps": self.value(OVERLAPS),
+            "reruns": self.value("SELECT count(*) - count(DISTINCT task_id) FROM run"),
+        }
+
+    def logs(self, *, lines: int = 40) -> str:
+        """Return the ends of all logs."""
+        return "\n".join(
+            f"--- {' '.join(process.args[1:5])} ({process.popen.poll()})\n"
+            + "\n".join(process.text().splitlines()[-lines:])
+            for process in self.application.processes
+        )
+
+
+class Visitors:
+    """Threads that send requests and remember how each was answered."""
+
+    def __init__(self, application: Application, body: Any, number: int, pause: float) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.seconds: list[float] = []
+        self._application, self._body, self._pause = application, body, pause
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._visit, daemon=True) for _ in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def _visit(self) -> None:
+        while not self._stop.wait(self._pause):
+            begun = time.monotonic()
+            try:
+                status = self._application.post("/faults/send", self._body).status
+            except OSError:
+                status = 0
+            with self._lock:
+                self.statuses[status] += 1
+                self.seconds.append(time.monotonic() - begun)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=60)
+
+    def answered(self) -> int:
+        return self.statuses[201]
+
+    def refused(self) -> int:
+        return sum(self.statuses.values()) - self.statuses[201]
+
+    def percentile(self, share: float) -> float:
+        """Return the seconds within which this share of the requests was answered."""
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def during(seconds: float, do: Callable[[], object] | None = None) -> None:
+    """Let the fault last."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if do:
+            do()
+        time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
+
+
+def statement_rows(connection: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(connection, autocommit=True) as opened:
+        return opened.execute(statement).fetchall()

@@ -1,0 +1,156 @@
+"""A crash between every pair of steps: of sending, claiming, running, closing, and of the relay.
+
+Each point names a function and whether the process dies before or after it, which it does once. What was committed is
+done afterwards, by whoever is there: at least once, and never is a row lost.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults.rig import Fleet
+from tests.integration.servers import Process, wait_until
+
+
+class Point(NamedTuple):
+    """Who dies where."""
+
+    process: str
+    function: str
+    when: str
+    task: str = "faults.effect"
+    call: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.process}: {self.when} {self.function.split(':')[1]}" + (
+            f" of {self.task}" * (self.task != "faults.effect")
+        )
+
+
+def around(process: str, function: str, **more: object) -> list[Point]:
+    return [Point(process, function, "before", **more), Point(process, function, "after", **more)]
+
+
+SENDING = [
+    *around("sender", "drumline.ledger.enqueue:_insert"),
+    *around("sender", "django.db.backends.base.base:BaseDatabaseWrapper.commit"),
+    *around("sender", "drumline.ledger.enqueue:publish"),
+    Point("sender", "drumline.ledger.publishing:_publish_one", "after", call=2),
+]
+# The worker's main process: taking the message from Redis, recording it, acknowledging it.
+DELIVERY = [
+    *around("worker", "kombu.transport.redis:QoS.append"),
+    *around("worker", "celery.worker.request:Request.on_success"),
+    *around("worker", "kombu.transport.redis:QoS.ack"),
+]
+# The pool's process.
+RUNNING = [
+    *around("worker", "drumline.ledger.running:Claims.claim"),
+    *around("worker", "faultprobe.tasks:started"),
+    *around("worker", "faultprobe.tasks:ended"),
+    *around("worker", "drumline.ledger.running:Claims.finished"),
+    *around("worker", "drumline.ledger.statements:PostgreSQLStatements.finish"),
+    *around("worker", "drumline.ledger.statements:PostgreSQLStatements.fail", task="faults.fail"),
+    *around("worker", "drumline.ledger.statements:PostgreSQLStatements.requeue", task="faults.retry_once"),
+]
+# A retry's due time has the relay publish; a worker that is killed has it take a task back.
+RELAY = [
+    *around("relay", "drumline.relay.relay:publish", task="faults.retry_once"),
+    *around("relay", "drumline.relay.relay:Relay._publish_batch", task="faults.retry_once"),
+    *around("relay", "drumline.ledger.services:worker_release", task="killed"),
+    *around("relay", "drumline.ledger.services:task_lost", task="killed"),
+    *around("relay", "drumline.relay.relay:_mark", task="forgotten"),
+]
+POINTS = [*SENDING, *DELIVERY, *RUNNING, *RELAY]
+# One of each kind, for a run of a minute.
+SELECTION = [SENDING[3], SENDING[4], DELIVERY[0], RUNNING[1], RUNNING[6], RELAY[1]]
+
+
+class Stage:
+    """The fleet's processes, of which one is the victim of each point."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.crashed = Path()
+        self.relay: Process = fleet.application.processes[0]
+        self.worker = fleet.worker("one")
+
+    def injection(self, point: Point) -> dict[str, str]:
+        self.crashed = self.fleet.folder / f"crashed-{len(list(self.fleet.folder.glob('crashed-*')))}-{point.when}"
+        return {
+            "FAULTS_CRASH": f"{point.function}:{point.when}:{point.call}",
+            "FAULTS_CRASHED": str(self.crashed),
+        }
+
+    def play(self, point: Point) -> None:
+        fleet, crash = self.fleet, self.injection(point)
+        if point.process == "sender":
+            fleet.application.manage("faults_send", point.task, "--count", "3", check=False, **crash)
+        elif point.process == "worker":
+            self.worker = self.again(self.worker, crash)
+            fleet.send_many(point.task, count=3)
+        else:
+            self.relay.stop()
+            self.relay = fleet.application.start(*self.relay.args, **crash)
+            self.disturb(point.task)
+        wait_until(self.crashed.exists, f"{point} is reached", seconds=40)
+        if point.process == "worker":
+            # A pool's process is replaced by the worker, the worker by its service.
+            fleet.drained(seconds=1)
+        if not self.worker.alive():
+            self.worker = fleet.worker("one")
+        if not self.relay.alive():
+            self.relay = fleet.relay()
+
+    def again(self, worker: Process, env: dict[str, str]) -> Process:
+        worker.stop()
+        return self.fleet.worker("one", **env)
+
+    def disturb(self, what: str) -> None:
+        """Give the relay something to do."""
+        fleet = self.fleet
+        if what == "killed":
+            fleet.send("faults.effect", 2)
+            running = "SELECT count(*) FROM drumline_ledger WHERE state = 1"
+            wait_until(lambda: fleet.value(running), "a task runs")
+            fleet.kill("one")
+            # Under another name, as the same one would take its tasks back itself.
+            self.worker = fleet.worker(f"other{len(fleet.application.processes)}")
+        elif what == "forgotten":
+            self.worker.stop()
+            fleet.send_many("faults.effect", count=3)
+            fleet.broker.client.flushall()
+            self.worker = fleet.worker("one")
+        else:
+            fleet.send_many(what, count=3)
+
+
+def test_a_crash_between_any_two_steps_loses_no_row(fleet, fault_row, full):
+    points = POINTS if full else SELECTION
+    fault_row.says(
+        f"a crash at {len(points)} points: between the steps of sending, claiming, running, closing and the relay",
+        "each task that was committed is done, at least once; no row is lost",
+    )
+    failed = []
+    with fleet("drumline", DRUMLINE_LEASE="4") as harmed:
+        stage = Stage(harmed)
+        for point in points:
+            stage.play(point)
+            harmed.drained(seconds=45, quiet=45)
+            orphans = harmed.value(
+                "SELECT count(*) FROM sent FULL JOIN drumline_ledger ON task_id = id::text "
+                "WHERE task_id IS NULL OR id IS NULL"
+            )
+            open_rows = 0
+            try:
+                harmed.closed()
+            except AssertionError:
+                open_rows = harmed.value("SELECT count(*) FROM drumline_ledger WHERE state IN (0, 1)")
+            if harmed.lost() or orphans or open_rows:
+                failed.append(f"{point}: {harmed.lost()} lost, {orphans} rows without pair, {open_rows} stuck")
+                harmed.sql("TRUNCATE sent, run, effect, drumline_ledger")
+        came = harmed.outcome()
+        fault_row.got(
+            f"{len(points) - len(failed)} of {len(points)} points hold; of {came['sent']} tasks {came['lost']} lost, "
+            f"{came['reruns']} started again{'; ' if failed else ''}{'; '.join(failed)}"
+        )
+        assert failed == [], harmed.logs()

@@ -1,0 +1,54 @@
+"""A database that is restarted, and one that is gone: no task is lost, and every connection is made anew."""
+
+from tests.faults.rig import Fleet, during
+from tests.integration.servers import wait_until
+
+
+def restarted(fleet: Fleet, away: float) -> tuple[dict[str, int], str]:
+    """Restart PostgreSQL as its service does, then kill it and leave it away, both under load."""
+    for name in ("one", "two"):
+        fleet.worker(name, concurrency=2)
+    fleet.web()
+    with fleet.visitors("faults.effect_in_spite", 0.02) as visitors:
+        wait_until(lambda: fleet.effects() > 20, "the site is in use")
+        # Connections are closed cleanly and everything is written, and then nothing is.
+        fleet.cluster._run("pg_ctl", "stop", "--wait", "--mode=fast")
+        fleet.cluster.start()
+        before = fleet.effects()
+        wait_until(lambda: fleet.effects() > before + 20, "work goes on after the restart", seconds=60)
+        fleet.cluster.stop()
+        during(away)
+        fleet.cluster.start()
+        before = fleet.effects()
+        wait_until(lambda: fleet.effects() > before + 20, "work goes on after the outage", seconds=60)
+    drained = fleet.drained(seconds=200, quiet=60)
+    fleet.closed()
+    came = fleet.outcome() | {"dead": fleet.states().get("dead", 0) if fleet.mode == "drumline" else 0}
+    fleet.send_many("faults.effect", count=40)
+    fleet.drained(seconds=60, quiet=15)
+    came["broken"] = fleet.lost() - came["lost"]
+    return came, (
+        f"{came['lost']} of {came['sent']} lost, {came['dead']} dead letters, {came['overlaps']} at the same time, "
+        f"{came['reruns']} started again; drained after {drained:.0f} s; then {came['broken']} of 40 failed; "
+        f"{visitors.refused()} requests failed of {visitors.answered() + visitors.refused()}"
+    )
+
+
+def test_no_task_is_lost_when_postgresql_is_restarted_and_when_it_is_gone(fleet, fault_row, full):
+    away = 60 if full else 10
+    fault_row.says(
+        f"PostgreSQL restarted under load, then killed and gone for {away} s",
+        "0 lost, the workers recover by themselves, no connection is left broken",
+    )
+
+    def stock() -> str:
+        with fleet("stock") as harmed:
+            return restarted(harmed, away)[1]
+
+    fault_row.stock(stock)
+    with fleet("drumline") as harmed:
+        workers = harmed.workers
+        came, words = restarted(harmed, away)
+        fault_row.got(words)
+        assert (came["lost"], came["dead"], came["broken"]) == (0, 0, 0), harmed.logs()
+        assert all(worker.alive() for worker in workers.values())
