@@ -2,7 +2,6 @@
 
 from importlib import import_module
 
-from celery import _state
 from django.apps import AppConfig
 
 
@@ -14,10 +13,6 @@ class DrumlineConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Route every Celery application's tasks through the ledger, and connect the worker's life cycle."""
+        """Route what Celery sends through the ledger, and connect the worker's life cycle."""
         import_module("drumline.worker.lifecycle")
-        enqueue = import_module("drumline.ledger.enqueue")
-        # An application made later is announced when it is finalized; the callback for those is Celery's own.
-        for app in _state._get_active_apps():  # type: ignore[attr-defined]  # noqa: SLF001  no public list
-            enqueue.install(app)
-        _state.connect_on_app_finalize(enqueue.install)
+        import_module("drumline.ledger.enqueue").install()

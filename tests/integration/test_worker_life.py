@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -23,8 +24,7 @@ def hold(application, folder, name: str) -> None:
 
 
 def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def row(sql) -> tuple[int, int]:
@@ -93,13 +93,13 @@ def test_a_cold_stop_puts_a_running_task_back_and_costs_it_no_attempt(fleet, sql
     assert sql("SELECT max_attempts FROM drumline_ledger") == [(4,)]
 
 
-def test_a_task_beyond_its_hard_time_limit_is_a_dead_letter_once(fleet, sql, tmp_path):
+def test_a_task_beyond_its_hard_time_limit_is_a_dead_letter_once(fleet, sql):
     worker = fleet.worker("default")
     fleet.manage(
         "shell",
         "--no-imports",
         "-c",
-        f"from probe.tasks import *\nhold.apply_async(({str(tmp_path)!r}, 'slow'), time_limit=2)",
+        "from probe.tasks import *\nignore_soft_limit.apply_async(time_limit=2, soft_time_limit=1)",
     )
 
     wait_until(lambda: row(sql)[0] == 3, "it is a dead letter")

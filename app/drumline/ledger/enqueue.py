@@ -40,35 +40,43 @@ REPLACE = """ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = exclud
     WHERE drumline_ledger.generation < excluded.generation"""
 
 
-def install(app: Celery) -> None:
-    """Route everything that this application sends through the ledger."""
-    if "producer_or_acquire" in vars(app):
-        return
-    acquire, send_task = app.producer_or_acquire, app.send_task
+def install() -> None:
+    """Route everything that this process sends through the ledger.
+
+    On the class, since a project makes its application when it likes, and a task may be sent before that application
+    is complete.
+    """
+    acquire, send_task = Celery.producer_or_acquire, Celery.send_task
 
     @contextmanager
-    def producer_or_acquire(producer: Any = None) -> Iterator[Any]:
+    def producer_or_acquire(app: Celery, producer: Any = None) -> Iterator[Any]:
         if isinstance(producer, LedgerProducer):
             yield producer
             return
         with ExitStack() as stack:
-            ledger = LedgerProducer(app, lambda: stack.enter_context(acquire(producer)))
+            ledger = LedgerProducer(app, lambda: stack.enter_context(acquire(app, producer)))
             yield ledger
             ledger.flush()
 
     @wraps(send_task)
-    def send_task_when_due(
-        name: str, args: Any = None, kwargs: Any = None, countdown: float | None = None, eta: Any = None, **options: Any
+    def send_task_when_due(  # noqa: PLR0913, PLR0917  Celery's signature
+        app: Celery,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: float | None = None,
+        eta: Any = None,
+        **options: Any,
     ) -> Any:
         # As a header the due time reaches the ledger whole; as an option Celery would turn it into a delayed exchange
         # on RabbitMQ, and refuse less than a second there.
         if countdown or eta:
             due = eta if isinstance(eta, str) else _due(app, countdown, eta)
             options["headers"] = {**(options.get("headers") or {}), "eta": due}
-        return send_task(name, args, kwargs, **options)
+        return send_task(app, name, args, kwargs, **options)
 
-    # Assigned to the instance, since a project makes its application before it can know of the ledger.
-    vars(app).update(producer_or_acquire=producer_or_acquire, send_task=send_task_when_due)
+    Celery.producer_or_acquire = producer_or_acquire  # type: ignore[method-assign, assignment]
+    Celery.send_task = send_task_when_due  # type: ignore[method-assign, assignment]
 
 
 def _due(app: Celery, countdown: float | None, eta: datetime | None) -> str:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from celery.worker import state
 
-from drumline.worker import lifecycle
+from drumline.worker import life, lifecycle
 from drumline.worker.notify import sd_notify
 
 
@@ -41,8 +41,13 @@ def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
     monkeypatch.setattr(state, "active_requests", {1, 2})
     monkeypatch.setattr(state, "total_count", {"core.ping": 3, "x": 4})
     queues = SimpleNamespace(consume_from={"low": 1, "high": 2})
-    worker = SimpleNamespace(app=SimpleNamespace(amqp=SimpleNamespace(queues=queues)))
-    assert lifecycle.Reporter(worker).status() == "high, low: 2 running, 7 done"
+    app, consumer = SimpleNamespace(amqp=SimpleNamespace(queues=queues)), SimpleNamespace(connection=object())
+    worker = life.Life(SimpleNamespace(app=app, consumer=consumer))
+    assert worker.status() == "high, low: 2 running, 5 done"
+    consumer.connection = None
+    assert worker.status() == "high, low: waiting for the broker, 2 running"
+    worker.draining = True
+    assert worker.status() == "high, low: draining, 2 running"
 
 
 @pytest.mark.parametrize(("eager", "times"), [(True, 0), (False, 1)])

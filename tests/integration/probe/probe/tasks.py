@@ -1,9 +1,11 @@
 """Tasks with an effect that a test can see, and a moment that it can choose."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from celery import chord, shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
@@ -49,7 +51,7 @@ def note_all(results: list[str], folder: str) -> None:
 
 
 @shared_task(name="probe.note_error")
-def note_error(request, error, traceback, folder: str) -> None:
+def note_error(request, _error, _traceback, folder: str) -> None:
     """Leave a line for a task that failed."""
     note(folder, f"error-{request.id}")
 
@@ -89,3 +91,12 @@ def best_effort(folder: str, name: str) -> None:
 def out_of_memory() -> None:
     """Raise what ends a stock worker."""
     raise MemoryError("no more")
+
+
+@shared_task(name="probe.ignore_soft_limit")
+def ignore_soft_limit() -> None:
+    """Go on after the soft time limit."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with suppress(SoftTimeLimitExceeded):
+            time.sleep(1)
