@@ -1,6 +1,7 @@
 """The code's schedule, synced to the tables where operators keep theirs.
 
-The code owns its entries' task, time, arguments and queue; the operator owns `enabled`. An entry that left the code
+The code owns its entries' task, time, arguments, queue and what becomes of missed runs (`options={"missed": "all"}`);
+the operator owns `enabled`. An entry that left the code
 is deleted. What an operator added is never touched, not even when the code later wants the same name.
 """
 
@@ -13,7 +14,7 @@ from django.db import transaction
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
 
-from drumline.models import CodeScheduleEntry
+from drumline.models import CodeScheduleEntry, MissedRuns
 
 logger = structlog.get_logger(__name__)
 
@@ -51,12 +52,16 @@ def schedule_sync(*, app: Celery) -> Synced:
 
 def _sync_entry(name: str, entry: dict[str, Any]) -> str:
     fields = ModelEntry._unpack_fields(**entry)  # noqa: SLF001  its only public caller also overwrites strangers' rows
+    policy = MissedRuns.Policy((entry.get("options") or {}).get("missed", "once"))
     periodic_task = PeriodicTask.objects.select_for_update().filter(name=name).first()
     if periodic_task is None:
-        CodeScheduleEntry.objects.create(periodic_task=PeriodicTask.objects.create(name=name, **fields))
+        periodic_task = PeriodicTask.objects.create(name=name, **fields)
+        CodeScheduleEntry.objects.create(periodic_task=periodic_task)
+        MissedRuns.objects.create(periodic_task=periodic_task, policy=policy)
         return "created"
     if not CodeScheduleEntry.objects.filter(periodic_task=periodic_task).exists():
         return "refused"
+    MissedRuns.objects.update_or_create(periodic_task=periodic_task, defaults={"policy": policy})
     if all(getattr(periodic_task, key) == value for key, value in fields.items()):
         return "unchanged"
     for key, value in fields.items():

@@ -1,28 +1,64 @@
-"""The scheduler that beat runs: django-celery-beat's, with a heartbeat that systemd and the database see."""
+"""The scheduler that beat runs: each due run is claimed, and its task enters the ledger, in one transaction.
+
+Any number of beats may run. Which of them claims a run, the row's lock decides; that a run is claimed once, its last
+run's time decides; and a run has an id of its own, made of the entry and the due time.
+"""
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid5
 
 import structlog
-from django.db import DatabaseError, InterfaceError, close_old_connections
-from django.db.models import QuerySet
-from django_celery_beat.models import PeriodicTask
-from django_celery_beat.schedulers import DatabaseScheduler
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
+from django.db.models import F, QuerySet
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
+from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 
+from drumline.beat.due import due_after, latest_due
 from drumline.beat.schedule import schedule_sync
 from drumline.health.heartbeats import heartbeat_write
+from drumline.models import MissedRuns
 from drumline.worker.notify import sd_notify
 
 logger = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
+# Seconds until a run that could not be sent is tried again.
+RETRY = timedelta(seconds=5)
+# The clock was set when it moves by more than this against the time that passes, in seconds.
+STEP = 10.0
+NEVER = datetime.max.replace(tzinfo=UTC)
+# A run that is later than this was missed.
+GRACE = timedelta(seconds=60)
+RUNS = UUID("4f1d7c1e-4f0b-4d53-9a0e-5d1b6f0a2c11")
+
+
+class Entry(ModelEntry):  # type: ignore[misc]  # the library ships no types
+    """An enabled periodic task, and when it is due next."""
+
+    def __init__(self, model: PeriodicTask, app: Any = None) -> None:
+        fresh = model.last_run_at is None
+        super().__init__(model, app=app)
+        # For a new entry the library goes back thirty years from `start_time`, and so lets it run at that time.
+        if fresh:
+            self.last_run_at = max(filter(None, (model.date_changed, model.start_time)))
+            if model.start_time and self.last_run_at == model.start_time:
+                self.last_run_at -= timedelta(microseconds=1)
+        self.last_run_at = self.last_run_at.astimezone(UTC)
+        due = due_after(self.schedule, self.last_run_at, datetime.now(UTC))
+        self.due = due if due and not (model.expires and due >= model.expires) else NEVER
+        # When to look at it again: when it is due, or later when that look was in vain.
+        self.next_look = self.due
 
 
 class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships no types
-    """Ticks through a database outage instead of dying of it, and says all the time how it is doing."""
+    """Sends each due run once, through an outage of the database and beside other beats, and says how it is doing."""
 
+    Entry = Entry
     _ready = False
     _heartbeat_due = 0.0
+    _clock = time.time() - time.monotonic()
 
     def setup_schedule(self) -> None:
         """Sync the code's entries; the stock one would overwrite what an operator gave the same name."""
@@ -35,12 +71,12 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
         beat was down for longer.
         """
         enabled: QuerySet[PeriodicTask] = PeriodicTask.objects.filter(enabled=True)
-        return enabled
+        return enabled.select_related("crontab", "interval", "clocked", "solar", "missed_runs")
 
-    def tick(self, *args: Any, **kwargs: Any) -> float:
+    def tick(self, *_args: Any, **_kwargs: Any) -> float:
         """Send what is due, then report; return the seconds until the next look."""
         try:
-            wait = float(super().tick(*args, **kwargs))
+            wait = self._send_due()
             self._write_heartbeat()
         except (DatabaseError, InterfaceError) as error:
             logger.warning("beat_database_unavailable", error=str(error))
@@ -48,13 +84,88 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
             sd_notify("WATCHDOG=1", "STATUS=waiting for the database")
             return float(self.max_interval)
         self._report()
-        # Never longer than the loop interval, so that the heartbeat stays fresh with an empty schedule.
-        return min(wait, float(self.max_interval))
+        return wait
+
+    def sync(self) -> None:
+        """Write nothing: a run is written when it is claimed."""
 
     def close(self) -> None:
-        """Say that beat stops, and write the last run times."""
+        """Say that beat stops."""
         sd_notify("STOPPING=1")
         super().close()
+
+    def _send_due(self) -> float:
+        entries, now = self._entries(), datetime.now(UTC)
+        for name, entry in sorted(entries.items(), key=lambda pair: pair[1].next_look):
+            if entry.next_look > now:
+                break
+            entries[name] = self._claim(entry, now)
+        soonest = min((entry.next_look for entry in entries.values()), default=NEVER)
+        # Never longer than the loop interval, so that the heartbeat stays fresh and a change is seen.
+        return min(max((soonest - datetime.now(UTC)).total_seconds(), 0.0), float(self.max_interval))
+
+    def _entries(self) -> dict[str, Any]:
+        step = time.time() - time.monotonic() - self._clock
+        if abs(step) > STEP:
+            logger.warning("clock_set", seconds=round(step))
+            self._clock += step
+            self._schedule = self.all_as_schedule()
+        entries: dict[str, Any] = self.schedule
+        return entries
+
+    def _claim(self, entry: Any, now: datetime) -> Any:
+        """Send one run, unless another beat did; return the entry as it is now."""
+        try:
+            with transaction.atomic():
+                locked = self._lock(entry)
+                if locked is None:
+                    # Another beat has it, or it is gone; the row tells next time.
+                    return self._later(entry)
+                current = Entry(locked, app=self.app)
+                return current if current.due > now else self._run(current, now)
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("run_not_sent", entry=entry.name, task=entry.task)
+            return self._later(entry)
+
+    def _lock(self, entry: Any) -> PeriodicTask | None:
+        rows = PeriodicTask.objects.filter(pk=entry.model.pk, enabled=True)
+        skip = connection.features.has_select_for_update_skip_locked
+        row: PeriodicTask | None = rows.select_for_update(skip_locked=skip).first()
+        return row
+
+    def _later(self, entry: Any) -> Any:
+        entry.next_look = datetime.now(UTC) + RETRY
+        return entry
+
+    def _run(self, entry: Any, now: datetime) -> Any:
+        """Send the run that the policy for missed ones asks for, and advance the entry."""
+        row, due = entry.model, entry.due
+        policy = getattr(getattr(row, "missed_runs", None), "policy", MissedRuns.Policy.ONCE)
+        if policy != MissedRuns.Policy.ALL:
+            due = latest_due(entry.schedule, due, now)
+        skipped = policy == MissedRuns.Policy.SKIP and now - due > GRACE
+        if not skipped:
+            self._send(entry, due)
+        changes: dict[str, Any] = {"last_run_at": due, "total_run_count": F("total_run_count") + (not skipped)}
+        if row.one_off:
+            changes["enabled"] = False
+        PeriodicTask.objects.filter(pk=row.pk).update(**changes)
+        logger.info("run_skipped" if skipped else "run_sent", entry=entry.name, due=due.isoformat())
+        row.last_run_at = due
+        if row.one_off:
+            # The other beats read the schedule again, and this one too.
+            PeriodicTasks.update_changed()
+        return Entry(row, app=self.app)
+
+    def _send(self, entry: Any, due: datetime) -> None:
+        task_id = str(uuid5(RUNS, f"{entry.model.pk} {due.isoformat()}"))
+        task = self.app.tasks.get(entry.task)
+        if task is None:
+            self.app.send_task(entry.task, entry.args, entry.kwargs, task_id=task_id, **entry.options)
+        else:
+            task.apply_async(entry.args, entry.kwargs, task_id=task_id, **entry.options)
 
     def _write_heartbeat(self) -> None:
         if time.monotonic() >= self._heartbeat_due:
