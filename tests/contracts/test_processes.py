@@ -93,7 +93,7 @@ def test_a_worker_runs_the_same_command_under_both_managers(
         assert program["stopasgroup"] == "false", "TERM to the children loses what they run"
 
 
-@pytest.mark.parametrize("process", ["web", "beat", "flower"])
+@pytest.mark.parametrize("process", ["web", "relay", "beat", "flower"])
 def test_a_process_runs_the_same_command_in_the_same_folder_under_both_managers(
     process: str, service_files: dict[str, str], programs: dict[str, dict[str, str]]
 ) -> None:

@@ -29,15 +29,15 @@ def due_after(entry: Any, last: datetime, now: datetime) -> datetime | None:
             rise_or_set: datetime = entry.now() + entry.remaining_estimate(last)
             return rise_or_set.astimezone(UTC)
         case schedule():
-            every: timedelta = entry.run_every
+            every: timedelta = entry.run_every  # type: ignore[attr-defined]  # incomplete stubs
             return now if last > now + every else last + every
     raise TypeError(f"A schedule of the type {type(entry).__name__} has no due times")
 
 
 def latest_due(entry: Any, due: datetime, now: datetime) -> datetime:
     """Return the last moment up to `now` at which the schedule was due, given an earlier or the same one."""
-    if type(entry) is schedule and entry.run_every:
-        every: timedelta = entry.run_every
+    every: timedelta | None = getattr(entry, "run_every", None)
+    if every:
         return due + (now - due) // every * every
     while True:
         following = due_after(entry, due, now)

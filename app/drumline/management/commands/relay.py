@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from typing import Any
 
 import structlog
@@ -14,6 +15,9 @@ from drumline.relay.relay import ROUND, Relay
 from drumline.worker.notify import sd_notify
 
 logger = structlog.get_logger(__name__)
+
+# Seconds between two signs of life.
+HEARTBEAT = 5.0
 
 
 class Command(BaseCommand):
@@ -28,12 +32,15 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         relay, listener, answered = Relay(), Listener(), True
+        heartbeat_due = 0.0
         # Ready at once: a database that is slow to start is no reason to start the relay again.
         sd_notify("READY=1", "STATUS=starting")
         while not self.stopping:
             try:
                 seconds = relay.round()
-                heartbeat_write(name=f"relay@{socket.gethostname()}")
+                if time.monotonic() >= heartbeat_due:
+                    heartbeat_write(name=f"relay@{socket.gethostname()}")
+                    heartbeat_due = time.monotonic() + HEARTBEAT
                 if not answered:
                     logger.info("relay_database_answers")
                 answered = True
