@@ -3,7 +3,7 @@
     make faults                    every row in full size, stock Celery beside it
     make faults ONLY=redis         the rows whose name holds the word
 
-Without --full the sizes are small and stock Celery is left out: `make test` runs them so.
+Without --full the sizes are small, and some rows and stock Celery are left out: `make test` runs them so.
 """
 
 from __future__ import annotations
@@ -67,6 +67,13 @@ class Row:
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("full", default=False))
+
+
+@pytest.fixture
+def only_full(full: bool) -> None:  # noqa: FBT001
+    """Leave the row out of the selection."""
+    if not full:
+        pytest.skip("only in full size: make faults")
 
 
 @pytest.fixture

@@ -30,11 +30,13 @@ SCHEMA = """
     CREATE INDEX ON run (task_id);
     CREATE TABLE effect (task_id text PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
     CREATE TABLE killed (parent int PRIMARY KEY, at timestamptz);
+    CREATE TABLE outage (at timestamptz);
 """
-# A run without an end was over when its worker was killed.
+# A run without an end was over when its worker was killed, or failed when it wanted to write to a database that was gone.
 OVERLAPS = """
     WITH span AS (
-        SELECT run.id, task_id, started, COALESCE(ended, killed.at, 'infinity') AS ended
+        SELECT run.id, task_id, started,
+            COALESCE(ended, killed.at, (SELECT min(at) FROM outage WHERE at > started), 'infinity') AS ended
         FROM run LEFT JOIN killed USING (parent)
     )
     SELECT count(*) FROM span AS one JOIN span AS other USING (task_id)

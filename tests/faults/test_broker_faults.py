@@ -77,7 +77,7 @@ def away(fleet: Fleet, fault: str, seconds: float) -> tuple[dict[str, int], str]
 
 @pytest.mark.parametrize("fault", ["stopped", "frozen"])
 def test_the_site_goes_on_and_nothing_is_lost_while_redis_is_away(fleet, fault_row, full, fault):
-    seconds = 60 if full else 15
+    seconds = 60 if full else 8
     fault_row.says(
         f"Redis {fault} for {seconds} s while the site keeps sending",
         f"0 lost, each request answered, p99 under {REQUEST_SECONDS:g} s, drains by itself",
@@ -119,6 +119,7 @@ def filled(fleet: Fleet) -> tuple[dict[str, int], str]:
     return came, f"{told(came)}; {answered} requests answered, {refused} not{alarm}"
 
 
+@pytest.mark.usefixtures("only_full")
 def test_tasks_are_taken_while_redis_is_out_of_memory(fleet, fault_row):
     fault_row.says("Redis at its maxmemory while the site keeps sending", "each request answered, 0 lost, an alarm")
 

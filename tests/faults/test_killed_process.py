@@ -1,6 +1,6 @@
 """kill -9 of each process of a host: it comes back by itself.
 
-pytest tests/faults --hosts=ssh://drumline-local --ssh-config=build/ssh/config --sudo
+pytest tests/faults/test_killed_process.py --hosts=ssh://drumline-local --ssh-config=build/ssh/config --sudo
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ import random
 import signal
 import time
 
+import pytest
+
 from tests.faults.rig import Fleet
 from tests.integration.servers import wait_until
 
@@ -121,6 +123,7 @@ def killed_beside_a_long_one(fleet: Fleet, long: float) -> tuple[float | None, d
     }
 
 
+@pytest.mark.usefixtures("only_full")
 def test_a_killed_workers_task_runs_elsewhere_and_a_living_workers_long_task_is_left_alone(fleet, fault_row, full):
     # The shorter the visibility timeout beside the task, the more often Redis offers it again: 8 s stand for 10
     # minutes beside any.
@@ -180,6 +183,7 @@ def stopped_in_steps(fleet: Fleet) -> dict[str, float]:
     return took
 
 
+@pytest.mark.usefixtures("only_full")
 def test_a_worker_that_is_stopped_finishes_or_puts_back_what_it_runs(fleet, fault_row):
     fault_row.says(
         "a worker stopped while it works: TERM, then QUIT, then KILL",

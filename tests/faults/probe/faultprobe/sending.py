@@ -29,7 +29,7 @@ def send_many(name: str, args: list, count: int) -> None:
     for first in range(0, count, 500):
         ids = [str(uuid.uuid4()) for _ in range(min(500, count - first))]
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("INSERT INTO sent (task_id) SELECT unnest(%s)", [ids])
+            cursor.execute("INSERT INTO sent (task_id) SELECT unnest(%s::text[])", [ids])
             with current_app.producer_or_acquire() as producer:
                 for task_id in ids:
                     task.apply_async(args=args, task_id=task_id, producer=producer)

@@ -134,3 +134,18 @@ def retry_once(self) -> None:
     if not self.request.retries:
         raise self.retry(countdown=0.2)
     ended(self.request.id, run)
+
+
+@shared_task(name="faults.effect_across", bind=True)
+def effect_across(self, seconds: float) -> None:
+    """Work for so long without the database, and wait for it at the end."""
+    run = started(self.request.id)
+    time.sleep(seconds)
+    while True:
+        try:
+            ended(self.request.id, run)
+        except (InterfaceError, OperationalError):
+            connection.close()
+            time.sleep(0.5)
+        else:
+            return
