@@ -48,14 +48,18 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
-	pytest tests/app tests/contracts tests/units tests/playbooks tests/integration
+	pytest tests/app tests/contracts tests/units tests/playbooks tests/integration tests/faults
+
+.PHONY: faults
+faults: bootstrap-test ## Harm real servers and processes, and print what held, stock Celery beside it: ONLY=redis
+	pytest tests/faults --full $(if $(ONLY),-k '$(ONLY)')
 
 .PHONY: test
 test: lint test-python ## Everything that must pass, with the whole site on a Debian 13 test host
 	tests/molecule/run test default 13
 
 .PHONY: test-all
-test-all: test test-browser ## And the site on Debian 12 with plain Ansible, every role by itself on both, and a browser
+test-all: test faults test-browser ## And the site on Debian 12 with plain Ansible, every role by itself on both, and a browser
 	ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
 
