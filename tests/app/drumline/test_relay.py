@@ -1,0 +1,186 @@
+"""What a relay concludes from what it sees, round by round, by a clock of its own."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery import current_app
+
+from drumline.ledger.publishing import PublishError
+from drumline.models import DurableTask, Worker
+from drumline.relay import relay as module
+from drumline.relay.relay import Relay
+
+pytestmark = pytest.mark.django_db
+
+State = DurableTask.State
+NOW = datetime.now(UTC)
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    """A broker that takes everything, and holds something of each queue unless a test names it in `broker.empty`."""
+
+    class Broker:
+        published: list[str] = []
+        empty: set[str] = set()
+
+        def publish(self, messages) -> None:
+            self.published += [message.headers["id"] for message in messages]
+
+        def empty_queues(self, queues):
+            return [queue for queue in queues if queue in self.empty]
+
+    broker = Broker()
+    monkeypatch.setattr(broker, "published", [])
+    monkeypatch.setattr(broker, "empty", set())
+    monkeypatch.setattr(module, "publish", broker.publish)
+    monkeypatch.setattr(module, "empty_queues", broker.empty_queues)
+    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+    return broker
+
+
+def task(**changes) -> str:
+    task_id = str(uuid.uuid4())
+    current_app.tasks["core.ping"].apply_async(task_id=task_id)
+    DurableTask.objects.filter(id=task_id).update(**changes)
+    return task_id
+
+
+def worker(**changes) -> uuid.UUID:
+    fields = {"name": "default-1@a", "host": "a", "pid": 1, "queues": "default", "started_at": NOW, "beat_at": NOW}
+    return Worker.objects.create(id=uuid.uuid4(), **fields, **changes).id
+
+
+def state(task_id: str) -> int:
+    return DurableTask.objects.get(id=task_id).state
+
+
+def test_what_is_due_is_published_in_the_order_of_its_time(broker):
+    later = task(published_at=None, due_at=NOW - timedelta(seconds=1))
+    sooner = task(published_at=None, due_at=NOW - timedelta(seconds=9))
+    task(published_at=None, due_at=NOW + timedelta(hours=1))
+    task()
+
+    Relay().round()
+
+    assert broker.published == [sooner, later]
+    Relay().round()
+    assert len(broker.published) == 2
+
+
+def test_a_broker_that_does_not_take_it_gets_it_in_a_later_round(broker, monkeypatch):
+    due = task(published_at=None)
+    monkeypatch.setattr(module, "publish", lambda _: (_ for _ in ()).throw(PublishError("gone")))
+    relay = Relay()
+    relay.round()
+    assert DurableTask.objects.get().published_at is None
+
+    monkeypatch.setattr(module, "publish", broker.publish)
+    relay.round()
+    assert broker.published == [due]
+
+
+def test_the_next_round_is_when_the_next_task_is_due(broker):  # noqa: ARG001
+    assert Relay().round() == module.ROUND
+    task(published_at=None, due_at=datetime.now(UTC) + timedelta(seconds=0.5))
+    assert 0 < Relay().round() <= 0.5
+
+
+def test_a_worker_whose_counter_stands_still_for_a_lease_loses_its_tasks(broker, clock):
+    held = task(state=State.RUNNING, worker_id=worker(beats=5), attempt=1)
+    relay = Relay(clock)
+    relay.round()
+    clock.seconds += 14
+    relay.round()
+    assert state(held) == State.RUNNING
+
+    clock.seconds += 2
+    relay.round()
+
+    assert broker.published == [held]
+    assert Worker.objects.get().stopped_at is not None
+
+
+def test_a_worker_that_beats_keeps_its_tasks_for_ever(broker, clock):  # noqa: ARG001
+    held = task(state=State.RUNNING, worker_id=worker(), attempt=1)
+    relay = Relay(clock)
+    for beats in range(20):
+        Worker.objects.update(beats=beats)
+        relay.round()
+        clock.seconds += 10
+
+    assert state(held) == State.RUNNING
+
+
+def test_after_a_database_outage_every_lease_begins_anew(broker, clock):  # noqa: ARG001
+    held = task(state=State.RUNNING, worker_id=worker(), attempt=1)
+    relay = Relay(clock)
+    relay.round()
+
+    clock.seconds += 3600
+    relay.forget()
+    relay.round()
+
+    assert state(held) == State.RUNNING
+
+
+def test_a_worker_that_has_not_written_its_row_yet_gets_a_lease_to_do_it(broker, clock):  # noqa: ARG001
+    held = task(state=State.RUNNING, worker_id=uuid.uuid4(), attempt=1)
+    relay = Relay(clock)
+    relay.round()
+    assert state(held) == State.RUNNING
+
+    clock.seconds += 16
+    relay.round()
+    assert state(held) == State.QUEUED
+
+
+def test_what_a_worker_claimed_after_it_was_given_up_is_taken_back_at_once(broker):
+    held = task(state=State.RUNNING, worker_id=worker(stopped_at=NOW), attempt=1)
+
+    Relay().round()
+
+    assert broker.published == [held]
+
+
+def test_a_message_that_a_later_one_has_overtaken_is_lost_and_a_healthy_backlog_is_not(broker):
+    overtaken = task(published_at=NOW - timedelta(seconds=60))
+    task(state=State.RUNNING, published_at=NOW - timedelta(seconds=30), worker_id=worker(), attempt=1)
+    task(published_at=NOW - timedelta(seconds=33))
+    task(published_at=NOW - timedelta(seconds=20))
+    task(published_at=NOW - timedelta(seconds=60), queue="low")
+    task(published_at=NOW - timedelta(seconds=60), priority=3)
+    relay = Relay()
+
+    relay.round()
+
+    assert broker.published == [overtaken]
+    relay.round()
+    assert broker.published == [overtaken]
+
+
+def test_everything_of_an_empty_queue_is_lost_but_what_may_be_on_its_way(broker):
+    lost = task(published_at=NOW - timedelta(seconds=60))
+    task(published_at=NOW + timedelta(seconds=60))
+    task(published_at=NOW - timedelta(seconds=60), queue="low")
+    broker.empty = {"default"}
+
+    Relay().round()
+
+    assert broker.published == [lost]
