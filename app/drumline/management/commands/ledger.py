@@ -1,0 +1,62 @@
+"""ledger status: what waits, what runs, what is dead, and whether the relay keeps up."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from drumline.ledger.selectors import finished_estimate, queue_states, relay_ages, relay_lag
+
+
+class Command(BaseCommand):
+    """Read nothing that grows with what is finished."""
+
+    help = "Say how the ledger stands: ledger status."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the verb."""
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="status")
+        verb = verbs.add_parser("status", help="per queue: waiting, delayed, running, dead, oldest; and the relays")
+        verb.add_argument("--json", action="store_true", help="print one JSON object")
+        verb.add_argument(
+            "--max-lag",
+            type=float,
+            metavar="SECONDS",
+            help="fail when a due task waits longer to be published, or no relay gave a sign of life for as long",
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Print, then judge."""
+        queues, lag, relays = queue_states(), relay_lag(), relay_ages()
+        report = {
+            "queues": {name: queue.as_json() for name, queue in queues.items()},
+            "relay_lag": lag,
+            "relays": relays,
+            "finished_estimate": finished_estimate(),
+        }
+        self.stdout.write(json.dumps(report) if options["json"] else _readable(report))
+        limit = options["max_lag"]
+        if limit is None:
+            return
+        if lag > limit:
+            raise CommandError(
+                f"The oldest due task has waited {lag:g} s to be published, longer than {limit:g} s. Is drumline-relay "
+                "running, and does the broker answer?"
+            )
+        if not relays or min(relays.values()) > limit:
+            last = f"for {min(relays.values()):g} s" if relays else "ever"
+            raise CommandError(f"No relay gave a sign of life {last}; is drumline-relay running?")
+
+
+def _readable(report: dict[str, Any]) -> str:
+    lines = [f"{'queue':16}{'waiting':>9}{'delayed':>9}{'running':>9}{'dead':>9}{'oldest':>12}"]
+    for name, queue in report["queues"].items():
+        oldest = "" if queue["oldest_age"] is None else f"{queue['oldest_age']:.1f} s"
+        counts = "".join(f"{queue[field]:>9}" for field in ("waiting", "delayed", "running", "dead"))
+        lines.append(f"{name:16}{counts}{oldest:>12}")
+    relays = ", ".join(f"{name} {age:.1f} s ago" for name, age in report["relays"].items()) or "none was ever seen"
+    lines.append(f"relay lag {report['relay_lag']:.1f} s; relays: {relays}")
+    finished = report["finished_estimate"]
+    lines.append(f"finished and kept: {'not known yet' if finished is None else f'about {finished:,}'}")
+    return "\n".join(lines)
