@@ -148,7 +148,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
         skipped = policy == MissedRuns.Policy.SKIP and now - due > GRACE
         if not skipped:
             self._send(entry, due)
-        changes: dict[str, Any] = {"last_run_at": due, "total_run_count": F("total_run_count") + (not skipped)}
+        changes: dict[str, Any] = {"last_run_at": due, "total_run_count": F("total_run_count") + int(not skipped)}
         if row.one_off:
             changes["enabled"] = False
         PeriodicTask.objects.filter(pk=row.pk).update(**changes)
