@@ -58,6 +58,10 @@ faults: bootstrap-test ## Harm real servers and processes, and print what held, 
 test: lint test-python ## Everything that must pass, with the whole site on a Debian 13 test host
 	tests/molecule/run test default 13
 
+.PHONY: bench
+bench: bootstrap-test ## Measure against Celery without the ledger, in an hour on an idle machine: ONLY=enqueue
+	python -m bench $(ONLY)
+
 .PHONY: test-all
 test-all: test faults test-browser ## And the site on Debian 12 with plain Ansible, every role by itself on both, and a browser
 	ANSIBLE_STRATEGY=linear tests/molecule/run test default 12

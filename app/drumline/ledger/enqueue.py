@@ -156,7 +156,7 @@ def _row(app: Celery, id_: UUID, message: Message, *, published: bool) -> dict[s
         "name": message.headers["task"],
         "queue": message.queue,
         "priority": message.properties.get("priority") or 0,
-        "message": message.dumps(),
+        "message": message.as_json(),
         "due_at": message.due_at,
         "expires_at": message.expires_at,
         "published": published,
@@ -170,7 +170,8 @@ def _row(app: Celery, id_: UUID, message: Message, *, published: bool) -> dict[s
 
 def _insert(rows: Sequence[dict[str, Any]]) -> None:
     if connection.vendor == "postgresql":
-        # One document instead of thirteen arrays: psycopg writes arrays in Python, element by element.
+        # One document instead of thirteen arrays: psycopg writes arrays in Python, element by element. A message is a
+        # part of it, and becomes the text that it is kept as in the server.
         statement = f"""INSERT INTO drumline_ledger ({COLUMNS})
             SELECT id, name, queue, priority, message, statement_timestamp(), COALESCE(due_at, statement_timestamp()),
                 expires_at, CASE WHEN published THEN statement_timestamp() END, retries, max_attempts, generation,
@@ -189,7 +190,7 @@ def _insert(rows: Sequence[dict[str, Any]]) -> None:
     with connection.cursor() as cursor:
         for row in rows:
             published_at = now if row["published"] else None
-            values = {**row, "created_at": now, "due_at": row["due_at"] or now, "published_at": published_at}
+            values = {**row, "message": json.dumps(row["message"]), "created_at": now, "due_at": row["due_at"] or now, "published_at": published_at}
             cursor.execute(statement, [field.get_db_prep_value(values[field.name], connection) for field in fields])
 
 

@@ -81,9 +81,13 @@ class Message:
         """Return how often the task was replaced by another under the same id."""
         return int(self.headers.get("replaced_task_nesting") or 0)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the form that the ledger keeps, before it is made text."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def dumps(self) -> str:
         """Return the form that the ledger keeps."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}, separators=(",", ":"))
+        return json.dumps(self.as_json())
 
     @classmethod
     def loads(cls, text: str) -> "Message":

@@ -48,16 +48,18 @@ def publish(messages: Sequence[Message]) -> None:
     """Publish in order, pipelined where the transport can; raise PublishError when the broker does not take all."""
     try:
         with _producer() as producer, producer.batch():
+            declared: set[str] = set()
             for message in messages:
-                _publish_one(producer, message)
+                _publish_one(producer, message, declare=message.queue not in declared)
+                declared.add(message.queue)
     except Exception as error:
         breaker.failed()
         raise PublishError(f"{type(error).__name__}: {error}") from error
     breaker.answered()
 
 
-def _publish_one(producer: Producer, message: Message) -> None:
-    queue = app_or_default().amqp.queues.get(message.queue)
+def _publish_one(producer: Producer, message: Message, *, declare: bool) -> None:
+    queue = app_or_default().amqp.queues.get(message.queue) if declare else None
     producer.publish(
         message.body,
         content_type=message.content_type,

@@ -1,0 +1,34 @@
+"""python -m bench [NAME ...] [--runs N]: measure, print a table, and write it to build/bench.json."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from bench import big_ledger, enqueue, latency, throughput
+from bench.rig import Rig, Table, revision
+
+BENCHMARKS = {
+    "enqueue": enqueue.run,
+    "throughput": throughput.run,
+    "latency": latency.run,
+    "big_ledger": big_ledger.run,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--runs", type=int, default=5, help="of each variant, interleaved; the median counts")
+    options = parser.parse_args()
+    print(f"{revision()}: medians of {options.runs} runs, interleaved")
+    table = Table()
+    try:
+        for name in options.names or BENCHMARKS:
+            with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as rig:
+                BENCHMARKS[name](rig, table, options.runs)
+    finally:
+        table.write(Path("build/bench.json"))
+
+
+if __name__ == "__main__":
+    main()

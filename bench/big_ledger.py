@@ -1,0 +1,102 @@
+"""The ledger's statements beside ten million finished rows and a hundred thousand that wait."""
+
+import os
+from pathlib import Path
+
+from bench.rig import Rig, Table, interleaved, shell
+
+FINISHED, WAITING, CLAIMS = int(os.environ.get("BENCH_FINISHED", "10_000_000")), 100_000, 2000
+PLANS = Path("build/ledger-plans.txt")
+
+ROWS = """INSERT INTO drumline_ledger (id, name, queue, message, created_at, due_at, state, published_at, finished_at,
+    max_attempts)
+SELECT gen_random_uuid(), 'bench.noop', 'default', repeat('x', 400), now() - interval '1 hour',
+    now() - interval '1 hour', {state}, now() - n * interval '1 millisecond', {finished}, 3
+FROM generate_series(1, {count}) n"""
+
+MEASURE = """
+import time, uuid
+from celery import current_app
+from django.db import connection
+from drumline.ledger.statements import statements
+from drumline.models import DurableTask
+from drumline.relay import relay as module
+from benchtasks.tasks import noop
+
+def claims():
+    with current_app.producer_or_acquire() as producer:
+        ids = [noop.apply_async((n,), producer=producer).id for n in range({claims})]
+    todo, worker = statements(), uuid.uuid4()
+    todo.claim(uuid.uuid4(), 0.0, worker, [])
+    finished, started = [], time.perf_counter()
+    for id_ in ids:
+        attempt = todo.claim(uuid.UUID(id_), time.time(), worker, finished)
+        finished = [(uuid.UUID(id_), attempt)]
+    taken = time.perf_counter() - started
+    todo.finish(worker, finished)
+    DurableTask.objects.filter(id__in=ids).delete()
+    return taken / len(ids) * 1000
+
+def rounds():
+    relay = module.Relay()
+    relay.round()
+    started = time.perf_counter()
+    for _ in range(50):
+        relay.round()
+    return (time.perf_counter() - started) / 50 * 1000
+
+print({what}())
+"""
+
+EXPLAINED = {
+    "claim": "UPDATE drumline_ledger SET state = 1 WHERE id = '00000000-0000-0000-0000-000000000000' AND state = 0",
+    "due": "SELECT id FROM drumline_ledger WHERE state = 0 AND published_at IS NULL AND due_at <= now() "
+    "ORDER BY due_at LIMIT 500 FOR UPDATE SKIP LOCKED",
+    "overtaken": "SELECT id FROM drumline_ledger WHERE state = 0 AND queue = 'default' AND priority = 0 "
+    "AND published_at < now() - interval '1 day' LIMIT 5000 FOR UPDATE SKIP LOCKED",
+    "suspects": "SELECT 1 FROM drumline_ledger WHERE state = 0 AND queue = 'default' "
+    "AND published_at < now() - interval '5 s' LIMIT 1",
+    "watermark": "SELECT queue, priority, max(published_at) FROM drumline_ledger WHERE state = 1 "
+    "AND published_at IS NOT NULL GROUP BY 1, 2",
+    "expired": "SELECT id FROM drumline_ledger WHERE state = 0 AND expires_at <= now() LIMIT 1000",
+    "purge": "SELECT id FROM drumline_ledger WHERE state IN (2, 4) AND finished_at <= now() - interval '1 day' "
+    "ORDER BY finished_at LIMIT 1000 FOR UPDATE SKIP LOCKED",
+}
+
+
+def run(rig: Rig, table: Table, runs: int) -> None:
+    for name in ("empty", "big"):
+        rig.sql(f"CREATE DATABASE {name}")
+        with rig.application("ledger", name):
+            pass
+    rig.sql(ROWS.format(state=2, finished="now() - n * interval '1 millisecond'", count=FINISHED), "big")
+    rig.sql(ROWS.format(state=0, finished="NULL", count=WAITING), "big")
+    rig.sql("VACUUM ANALYZE drumline_ledger", "big")
+    explain(rig)
+
+    def variant(database: str, what: str):
+        def figure() -> float:
+            with rig.application("ledger", database) as application:
+                # The broker holds something of the queue: nothing of the backlog is lost.
+                rig.redis.client.lpush("default", "x")
+                return float(shell(application, MEASURE.format(what=what, claims=CLAIMS)))
+
+        return figure
+
+    for what, title in (("claims", "claim and close"), ("rounds", "a relay's round")):
+        got = interleaved(runs, {name: variant(name, what) for name in ("empty", "big")})
+        table.add(
+            f"{title} beside {FINISHED:,} finished, {WAITING:,} waiting",
+            "<= 1.2 x the empty ledger",
+            f"{got['big'] / got['empty']:.2f} x",
+            f"{got['big']:.2f} ms; empty {got['empty']:.2f} ms; plans in {PLANS}",
+        )
+
+
+def explain(rig: Rig) -> None:
+    plans = []
+    for name, statement in EXPLAINED.items():
+        lines = [line for (line,) in rig.sql(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", "big")]
+        plans.append("\n".join([f"-- {name}: {statement}", *lines]))
+    PLANS.parent.mkdir(exist_ok=True)
+    PLANS.write_text("\n\n".join(plans) + "\n")

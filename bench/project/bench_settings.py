@@ -1,0 +1,20 @@
+"""The production settings with the benchmark's tasks, in one of three modes (BENCH_MODE).
+
+reference: what Celery's production checklists ask for, with results in the database and no ledger
+off: the same worker as Drumline's, its connections reused and its results ignored, without the ledger
+ledger: Drumline
+"""
+
+import os
+
+from config.settings.production import *  # noqa: F403
+from config.settings.production import DATABASES, INSTALLED_APPS
+
+MODE = os.environ["BENCH_MODE"]
+INSTALLED_APPS = [*INSTALLED_APPS[:-1], "benchtasks", INSTALLED_APPS[-1]]
+DRUMLINE_DURABLE = MODE == "ledger"
+CELERY_WORKER_SEND_TASK_EVENTS = False
+if MODE == "reference":
+    CELERY_TASK_IGNORE_RESULT = False
+    CELERY_DB_REUSE_MAX = None
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
