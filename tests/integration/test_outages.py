@@ -45,7 +45,7 @@ def test_readiness_names_what_fails_and_recovers(application, broker, cluster):
 
 def test_readiness_names_a_migration_that_was_not_applied(application, sql):
     application.web()
-    sql("DELETE FROM django_migrations WHERE app = 'drumline'")
+    sql("DELETE FROM django_migrations WHERE app = 'drumline' AND name = '0001_initial'")
 
     answer = application.get("/readyz")
 
