@@ -11,6 +11,13 @@ def _no_leftover_throttling():
     cache.clear()
 
 
+@pytest.fixture(autouse=True)
+def _no_leftover_failure_of_the_broker():
+    from drumline.ledger.publishing import breaker
+
+    breaker.answered()
+
+
 @pytest.fixture
 def user(db):  # noqa: ARG001  it opens the database
     return get_user_model().objects.create_user("ada@example.com", "difference engine no. 2", full_name="Ada")

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import psycopg
-
 from tests.integration.servers import BIN, PYTHON, Application, PostgreSQL, Process, Redis, free_port, wait_until
 
 Mode = Literal["drumline", "stock"]
@@ -101,12 +99,6 @@ class RabbitMQ:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
-
-    def freeze(self) -> None:
-        os.killpg(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.killpg(self.process.pid, signal.SIGCONT)
 
     def remove(self) -> None:
         self.kill()
@@ -330,8 +322,3 @@ def during(seconds: float, do: Callable[[], object] | None = None) -> None:
         if do:
             do()
         time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
-
-
-def statement_rows(connection: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(connection, autocommit=True) as opened:
-        return opened.execute(statement).fetchall()

@@ -1,6 +1,7 @@
 """Brokers that die, forget, freeze, fill up and stop: what was asked for is in the ledger, and gets done."""
 
 import contextlib
+import os
 import shutil
 import signal
 
@@ -51,7 +52,7 @@ def test_nothing_is_lost_when_redis_dies_and_comes_back_empty(fleet, fault_row, 
 
 
 def away(fleet: Fleet, fault: str, seconds: float) -> tuple[dict[str, int], str]:
-    """Keep the site in use while Redis is stopped or frozen."""
+    """Keep the site in use while the broker is stopped or frozen."""
     for name in ("one", "two"):
         fleet.worker(name)
     fleet.web()
@@ -62,9 +63,10 @@ def away(fleet: Fleet, fault: str, seconds: float) -> tuple[dict[str, int], str]
             during(seconds)
             fleet.broker.start()
         else:
-            fleet.broker.process.send_signal(signal.SIGSTOP)
+            # All of its processes: RabbitMQ's server is the child of a script.
+            os.killpg(fleet.broker.process.pid, signal.SIGSTOP)
             during(seconds)
-            fleet.broker.process.send_signal(signal.SIGCONT)
+            os.killpg(fleet.broker.process.pid, signal.SIGCONT)
         during(5)
     drained = fleet.drained(seconds=300, quiet=60)
     fleet.closed()
@@ -90,6 +92,22 @@ def test_the_site_goes_on_and_nothing_is_lost_while_redis_is_away(fleet, fault_r
     fault_row.stock(stock)
     with fleet("drumline") as harmed:
         came, words = away(harmed, fault, seconds)
+        fault_row.got(words)
+        assert (came["lost"], came["overlaps"], came["refused"]) == (0, 0, 0), harmed.logs()
+        assert came["p99"] < REQUEST_SECONDS
+
+
+@pytest.mark.usefixtures("only_full")
+def test_the_site_goes_on_and_nothing_is_lost_while_rabbitmq_is_frozen(fleet, fault_row):
+    fault_row.says("RabbitMQ frozen for 30 s while the site keeps sending", "0 lost, each request answered")
+
+    def stock() -> str:
+        with fleet("stock", rabbitmq=True) as harmed:
+            return away(harmed, "frozen", 30)[1]
+
+    fault_row.stock(stock)
+    with fleet("drumline", rabbitmq=True) as harmed:
+        came, words = away(harmed, "frozen", 30)
         fault_row.got(words)
         assert (came["lost"], came["overlaps"], came["refused"]) == (0, 0, 0), harmed.logs()
         assert came["p99"] < REQUEST_SECONDS

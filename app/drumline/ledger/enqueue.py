@@ -137,7 +137,7 @@ def enqueue(app: Celery, messages: Sequence[Message]) -> None:
     """Write a row for each message in the caller's transaction; what is due is published after its commit."""
     # The same id twice in one INSERT would be an error; sent one after the other, the second does nothing.
     unique = {message.id: message for message in reversed(messages)}
-    ready = {id_ for id_, message in unique.items() if message.due_at is None} if breaker.is_open() else set()
+    ready = {id_ for id_, message in unique.items() if message.due_at is None} if breaker.is_closed() else set()
     rows = [_row(app, id_, message, published=id_ in ready) for id_, message in reversed(unique.items())]
     with transaction.atomic(savepoint=False) if len(rows) > CHUNK else ExitStack():
         for start in range(0, len(rows), CHUNK):
@@ -190,7 +190,13 @@ def _insert(rows: Sequence[dict[str, Any]]) -> None:
     with connection.cursor() as cursor:
         for row in rows:
             published_at = now if row["published"] else None
-            values = {**row, "message": json.dumps(row["message"]), "created_at": now, "due_at": row["due_at"] or now, "published_at": published_at}
+            values = {
+                **row,
+                "message": json.dumps(row["message"]),
+                "created_at": now,
+                "due_at": row["due_at"] or now,
+                "published_at": published_at,
+            }
             cursor.execute(statement, [field.get_db_prep_value(values[field.name], connection) for field in fields])
 
 

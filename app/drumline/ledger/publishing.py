@@ -26,19 +26,19 @@ class Breaker:
     """Keeps a process from waiting for a broker that has just failed."""
 
     def __init__(self) -> None:
-        self._closed_until = 0.0
+        self._open_until = 0.0
 
-    def is_open(self) -> bool:
+    def is_closed(self) -> bool:
         """Return whether the broker is worth a try."""
-        return time.monotonic() >= self._closed_until
+        return time.monotonic() >= self._open_until
 
     def failed(self) -> None:
         """Leave the broker alone for a while."""
-        self._closed_until = time.monotonic() + PAUSE
+        self._open_until = time.monotonic() + PAUSE
 
     def answered(self) -> None:
         """Use the broker again."""
-        self._closed_until = 0.0
+        self._open_until = 0.0
 
 
 breaker = Breaker()

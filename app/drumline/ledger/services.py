@@ -16,7 +16,7 @@ from django.db import connection, models, transaction
 from drumline import conf
 from drumline.ledger.message import Message
 from drumline.ledger.statements import event
-from drumline.models import DurableTask
+from drumline.models import DurableTask, Worker
 
 logger = structlog.get_logger(__name__)
 
@@ -143,11 +143,16 @@ def tasks_expire(*, limit: int = 1000) -> int:
 
 def finished_purge(*, limit: int = 1000) -> int:
     """Delete finished and discarded rows that were kept long enough; return how many."""
-    before = datetime.now(UTC) - timedelta(seconds=conf.keep_finished())
+    before = _kept_since()
     with transaction.atomic():
         ended = DurableTask.objects.filter(state__in=(State.FINISHED, State.DISCARDED), finished_at__lte=before)
         ids = list(_skipping_locked(ended).order_by("finished_at").values_list("id", flat=True)[:limit])
         return DurableTask.objects.filter(id__in=ids).delete()[0] if ids else 0
+
+
+def workers_purge() -> None:
+    """Forget the workers that ended as long ago."""
+    Worker.objects.filter(stopped_at__lte=_kept_since()).delete()
 
 
 def announce_failure(row: DurableTask, error: Exception) -> None:
@@ -178,6 +183,10 @@ def _einfo(error: Exception) -> ExceptionInfo:
         raise error
     except type(error):
         return ExceptionInfo()
+
+
+def _kept_since() -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=conf.keep_finished())
 
 
 def _locked(ids: Iterable[UUID], *states: DurableTask.State) -> list[DurableTask]:

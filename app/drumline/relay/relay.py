@@ -32,6 +32,9 @@ BATCH = 500
 ROUND = 1.0
 # A message this old that should have been delivered is lost; a younger one may be on its way.
 MARGIN = timedelta(seconds=5)
+# Seconds between two looks for rows that were kept long enough.
+PURGE = 10.0
+PURGE_BATCH = 2000
 
 
 class Relay:
@@ -41,6 +44,7 @@ class Relay:
         self._clock = clock
         self._beats: dict[UUID, tuple[int, float]] = {}
         self._watermarks: dict[tuple[str, int], datetime] = {}
+        self._purge_due = 0.0
         self.published = self.lost = self.reclaimed = 0
 
     def round(self) -> float:
@@ -49,11 +53,12 @@ class Relay:
         self.lost += self.find_lost()
         services.tasks_expire()
         self.published += self.publish_due()
+        self._purge()
         return self._seconds_to_next()
 
     def status(self) -> str:
         """Say what was done since the start."""
-        broker = "" if breaker.is_open() else ", the broker does not answer"
+        broker = "" if breaker.is_closed() else ", the broker does not answer"
         return f"{self.published} published, {self.lost} lost by the broker, {self.reclaimed} of dead workers{broker}"
 
     def forget(self) -> None:
@@ -63,7 +68,7 @@ class Relay:
     def publish_due(self) -> int:
         """Publish what is due and was not published, oldest first; return how many the broker took."""
         published = 0
-        while breaker.is_open():
+        while breaker.is_closed():
             try:
                 batch = self._publish_batch()
             except PublishError as error:
@@ -126,10 +131,20 @@ class Relay:
             lost += _mark(_published(queue, before))
         return lost
 
+    def _purge(self) -> None:
+        if self._clock() < self._purge_due:
+            return
+        services.workers_purge()
+        # A full batch has another one behind it.
+        if services.finished_purge(limit=PURGE_BATCH) < PURGE_BATCH:
+            self._purge_due = self._clock() + PURGE
+
     def _seconds_to_next(self) -> float:
         unpublished = DurableTask.objects.filter(state=State.QUEUED, published_at=None)
         due = unpublished.order_by("due_at").values_list("due_at", flat=True).first()
-        if due is None or not breaker.is_open():
+        if self._purge_due <= self._clock():
+            return 0.0
+        if due is None or not breaker.is_closed():
             return ROUND
         return min(ROUND, max(0.0, (due - datetime.now(UTC)).total_seconds()))
 

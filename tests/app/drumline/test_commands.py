@@ -2,11 +2,11 @@ import json
 from datetime import timedelta
 
 import pytest
-from celery import Celery
+from celery import Celery, current_app
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from drumline.models import Heartbeat
+from drumline.models import DurableTask, Heartbeat
 from drumline.preflight.checks import serving_problems, settings_problems
 
 
@@ -54,8 +54,6 @@ def test_a_served_queue_that_is_not_declared_is_named():
     ],
 )
 def test_a_dangerous_setting_is_named(setting, value):
-    from celery import current_app
-
     app = Celery("copy", set_as_current=False)
     app.conf.update(
         {
@@ -83,8 +81,6 @@ def test_a_dangerous_setting_is_named(setting, value):
 
 
 def test_a_visibility_timeout_below_the_time_limit_is_named():
-    from celery import current_app
-
     app = Celery("copy", set_as_current=False)
     app.conf.update(
         broker_url=current_app.conf.broker_url,
@@ -131,9 +127,18 @@ def test_arguments_that_the_task_does_not_take_are_refused():
         call_command("enqueue", "core.ping", "[1, 2]")
 
 
-def test_a_broker_that_is_down_is_said_so():
+def test_a_broker_that_is_down_is_said_so_for_what_is_not_durable(monkeypatch):
+    monkeypatch.setattr(current_app.tasks["core.ping"], "durable", False, raising=False)
     with pytest.raises(CommandError, match="The broker did not take the message"):
         call_command("enqueue", "core.ping")
+
+
+@pytest.mark.django_db
+def test_a_durable_task_is_followed_in_the_ledger_while_the_broker_is_down(capsys):
+    with pytest.raises(CommandError):
+        call_command("enqueue", "core.ping", "--wait", "0.1")
+    assert DurableTask.objects.get().state == DurableTask.State.QUEUED
+    assert '"state": "PENDING"' in capsys.readouterr().out
 
 
 @pytest.mark.django_db

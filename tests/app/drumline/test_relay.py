@@ -184,3 +184,17 @@ def test_everything_of_an_empty_queue_is_lost_but_what_may_be_on_its_way(broker)
     Relay().round()
 
     assert broker.published == [lost]
+
+
+def test_what_ended_long_ago_is_deleted_and_dead_letters_stay(clock):
+    day = timedelta(seconds=24 * 3600 + 1)
+    old, young, dead = (
+        task(state=state, finished_at=at)
+        for state, at in ((State.FINISHED, NOW - day), (State.DISCARDED, NOW), (State.DEAD, NOW - 7 * day))
+    )
+    former = Worker.objects.create(
+        id=uuid.uuid4(), name="one@h", pid=1, started_at=NOW - day, beat_at=NOW - day, stopped_at=NOW - day
+    )
+    Relay(clock).round()
+    assert {str(row.id) for row in DurableTask.objects.all()} == {young, dead}, f"{old} was kept long enough"
+    assert not Worker.objects.filter(id=former.id).exists()

@@ -1,0 +1,158 @@
+"""dead_letters: look at the tasks that failed for good, run them again, or give them up."""
+
+import getpass
+import json
+import os
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError
+
+from drumline.ledger.message import ledger_id
+from drumline.ledger.selectors import dead_letters, task_arguments, task_by_id, task_id
+from drumline.ledger.services import tasks_discard, tasks_requeue
+from drumline.models import DurableTask
+
+# Rows that one transaction locks.
+CHUNK = 500
+
+
+class Command(BaseCommand):
+    """The verbs of an operator; who ran one is written into the history of each task."""
+
+    help = "List, show, requeue or discard dead letters: tasks that failed for good and wait for a person."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the four verbs."""
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | show | requeue | discard")
+
+        verb = verbs.add_parser("list", help="one line for each, latest first")
+        _declare_filters(verb)
+        verb.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default: 50)")
+        verb.add_argument("--json", action="store_true", help="print one JSON list")
+
+        verb = verbs.add_parser("show", help="all that is known of one task, dead or not")
+        verb.add_argument("id", help="the task's id")
+        verb.add_argument("--json", action="store_true", help="print one JSON object")
+
+        verb = verbs.add_parser("requeue", help="run dead or discarded tasks again, with all attempts before them")
+        verb.add_argument("ids", nargs="*", metavar="ID", help="the tasks' ids")
+        verb.add_argument("--all", action="store_true", help="all dead letters that --queue and --task leave")
+        _declare_filters(verb)
+
+        verb = verbs.add_parser("discard", help="give up dead or waiting tasks; their rows stay for the retention")
+        verb.add_argument("ids", nargs="+", metavar="ID", help="the tasks' ids")
+        verb.add_argument("--reason", required=True, metavar="TEXT", help="why, for whoever reads the history")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Do what the verb says."""
+        getattr(self, f"_{options['verb']}")(options)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = dead_letters(queue=options["queue"], task=options["task"]).defer("message", "traceback", "history")
+        rows = rows[: max(options["limit"], 0)]
+        if options["json"]:
+            self.stdout.write(json.dumps([_summary(row) for row in rows]))
+            return
+        for row in rows:
+            ended = f"{row.finished_at:%Y-%m-%d %H:%M:%S}"
+            error = row.error.splitlines()[0][:100] if row.error else ""
+            self.stdout.write(f"{ended}  {row.id}  {row.queue}  {row.name}  {row.attempt} attempts  {error}")
+        if not rows:
+            self.stdout.write("No dead letters.")
+
+    def _show(self, options: dict[str, Any]) -> None:
+        row = task_by_id(options["id"])
+        if row is None:
+            raise CommandError(f"The ledger holds no task {options['id']}; see `dead_letters list`.")
+        args, kwargs = task_arguments(row)
+        report = {
+            **_summary(row),
+            "task_id": task_id(row),
+            "state": row.get_state_display().lower(),
+            "args": args,
+            "kwargs": kwargs,
+            "created_at": row.created_at.isoformat(),
+            "due_at": row.due_at.isoformat(),
+            "started_at": row.started_at and row.started_at.isoformat(),
+            "retries": row.retries,
+            "max_attempts": row.max_attempts,
+            "worker": row.worker_id and str(row.worker_id),
+            "parent_id": row.parent_id,
+            "root_id": row.root_id,
+            "history": row.history,
+            "traceback": row.traceback,
+        }
+        if options["json"]:
+            self.stdout.write(json.dumps(report, default=str))
+            return
+        history, traceback = report.pop("history"), report.pop("traceback")
+        for name, value in report.items():
+            self.stdout.write(f"{name + ':':14}{value}")
+        for entry in history:
+            self.stdout.write("  " + "  ".join(str(value) for value in entry.values() if value not in ("", None)))
+        self.stdout.write(traceback)
+
+    def _requeue(self, options: dict[str, Any]) -> None:
+        if options["all"] == bool(options["ids"]):
+            raise CommandError("Name the tasks' ids, or --all (with --queue and --task for some of them).")
+        if options["all"]:
+            # Before the first is queued again: one that fails at once must not come round for ever.
+            rows = dead_letters(queue=options["queue"], task=options["task"])
+            ids = list(rows.values_list("id", flat=True))
+        elif options["queue"] or options["task"]:
+            raise CommandError("--queue and --task go with --all, not with ids.")
+        else:
+            ids = _ids(options["ids"], "dead or discarded", DurableTask.State.DEAD, DurableTask.State.DISCARDED)
+        by = operator()
+        self.stdout.write(f"Requeued {sum(tasks_requeue(chunk, by=by) for chunk in _chunks(ids))} of {len(ids)}.")
+
+    def _discard(self, options: dict[str, Any]) -> None:
+        reason = options["reason"].strip()
+        if not reason:
+            raise CommandError("--reason is empty: say why, for whoever reads the history.")
+        ids = _ids(options["ids"], "dead or waiting", DurableTask.State.DEAD, DurableTask.State.QUEUED)
+        by = operator()
+        done = sum(tasks_discard(chunk, reason=reason, by=by) for chunk in _chunks(ids))
+        self.stdout.write(f"Discarded {done} of {len(ids)}.")
+
+
+def operator() -> str:
+    """Return the person at the terminal, also behind sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user may have no name.
+        return f"uid {os.getuid()}"
+
+
+def _declare_filters(verb: ArgumentParser) -> None:
+    verb.add_argument("--queue", default="", help="only of this queue")
+    verb.add_argument("--task", default="", metavar="NAME", help="only of this task")
+
+
+def _summary(row: DurableTask) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "task": row.name,
+        "queue": row.queue,
+        "attempts": row.attempt,
+        "finished_at": row.finished_at and row.finished_at.isoformat(),
+        "error": row.error,
+    }
+
+
+def _ids(given: Iterable[str], wanted: str, *states: DurableTask.State) -> list[UUID]:
+    """Return the keys of these tasks, or refuse all with the ones that are not as wanted: a typing error, mostly."""
+    keys = {ledger_id(text): text for text in given}
+    found = set(DurableTask.objects.filter(id__in=keys, state__in=states).values_list("id", flat=True))
+    others = [text for key, text in keys.items() if key not in found]
+    if others:
+        raise CommandError(f"Not {wanted}: {', '.join(others)}. Nothing was changed; see `dead_letters show ID`.")
+    return list(keys)
+
+
+def _chunks(ids: list[UUID]) -> Iterable[list[UUID]]:
+    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
