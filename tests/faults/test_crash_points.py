@@ -1,9 +1,10 @@
-"""A crash between every pair of steps: of sending, claiming, running, closing, and of the relay.
+"""A crash between every pair of steps: of sending, claiming, running, closing, of the relay and of beat.
 
 Each point names a function and whether the process dies before or after it, which it does once. What was committed is
 done afterwards, by whoever is there: at least once, and never is a row lost.
 """
 
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ SENDING = [
 # The worker's main process: taking the message from Redis, recording it, acknowledging it.
 DELIVERY = [
     *around("worker", "kombu.transport.redis:QoS.append"),
-    *around("worker", "celery.worker.request:Request.on_success"),
+    *around("worker", "celery.worker.request:Request.acknowledge"),
     *around("worker", "kombu.transport.redis:QoS.ack"),
 ]
 # The pool's process.
@@ -60,9 +61,20 @@ RELAY = [
     *around("relay", "drumline.ledger.services:task_lost", task="killed"),
     *around("relay", "drumline.relay.relay:_mark", task="forgotten"),
 ]
-POINTS = [*SENDING, *DELIVERY, *RUNNING, *RELAY]
+BEAT = [
+    *around("beat", "drumline.beat.scheduler:Scheduler._send"),
+    Point("beat", "drumline.beat.scheduler:Scheduler._run", "after"),
+    *around("beat", "drumline.ledger.enqueue:publish"),
+    Point("beat", "drumline.beat.scheduler:Scheduler._claim", "after"),
+]
+POINTS = [*SENDING, *DELIVERY, *RUNNING, *RELAY, *BEAT]
+EVERY_SECOND = """
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+second = IntervalSchedule.objects.create(every=1, period="seconds")
+PeriodicTask.objects.create(name="faults", task="faults.effect", interval=second)
+"""
 # One of each kind, for a run of a minute.
-SELECTION = [SENDING[3], SENDING[4], DELIVERY[0], RUNNING[1], RUNNING[6], RELAY[1]]
+SELECTION = [SENDING[3], SENDING[4], DELIVERY[0], RUNNING[1], RUNNING[8], RELAY[1], BEAT[2]]
 
 
 class Stage:
@@ -71,8 +83,10 @@ class Stage:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.crashed = Path()
+        self.beaten = 0
         self.relay: Process = fleet.application.processes[0]
-        self.worker = fleet.worker("one")
+        self.name = "one"
+        self.worker = fleet.worker(self.name)
 
     def injection(self, point: Point) -> dict[str, str]:
         self.crashed = self.fleet.folder / f"crashed-{len(list(self.fleet.folder.glob('crashed-*')))}-{point.when}"
@@ -88,6 +102,8 @@ class Stage:
         elif point.process == "worker":
             self.worker = self.again(self.worker, crash)
             fleet.send_many(point.task, count=3)
+        elif point.process == "beat":
+            self.beat(crash)
         else:
             self.relay.stop()
             self.relay = fleet.application.start(*self.relay.args, **crash)
@@ -97,13 +113,30 @@ class Stage:
             # A pool's process is replaced by the worker, the worker by its service.
             fleet.drained(seconds=1)
         if not self.worker.alive():
-            self.worker = fleet.worker("one")
+            self.worker = fleet.worker(self.name)
         if not self.relay.alive():
             self.relay = fleet.relay()
 
+    def beat(self, crash: dict[str, str]) -> None:
+        """Let one beat crash, another go on, and count what they say that they have sent."""
+        fleet = self.fleet
+        if not fleet.value("SELECT count(*) FROM django_celery_beat_periodictask WHERE name = 'faults'"):
+            fleet.application.manage("shell", "--command", EVERY_SECOND)
+        runs = "SELECT total_run_count FROM django_celery_beat_periodictask WHERE name = 'faults'"
+        fleet.application.beat(**crash).popen.wait(timeout=40)
+        before = fleet.value(runs)
+        beat = fleet.application.beat()
+        wait_until(lambda: fleet.value(runs) > before + 1, "another beat goes on")
+        beat.stop()
+        sent = fleet.sql(
+            "INSERT INTO sent SELECT id::text FROM drumline_ledger ON CONFLICT DO NOTHING RETURNING task_id"
+        )
+        self.beaten += len(sent)
+        assert self.beaten == fleet.value(runs), "each run that beat counts has its task, and the reverse"
+
     def again(self, worker: Process, env: dict[str, str]) -> Process:
         worker.stop()
-        return self.fleet.worker("one", **env)
+        return self.fleet.worker(self.name, **env)
 
     def disturb(self, what: str) -> None:
         """Give the relay something to do."""
@@ -112,14 +145,15 @@ class Stage:
             fleet.send("faults.effect", 2)
             running = "SELECT count(*) FROM drumline_ledger WHERE state = 1"
             wait_until(lambda: fleet.value(running), "a task runs")
-            fleet.kill("one")
+            fleet.kill(self.name)
             # Under another name, as the same one would take its tasks back itself.
-            self.worker = fleet.worker(f"other{len(fleet.application.processes)}")
+            self.name = f"other{len(fleet.application.processes)}"
+            self.worker = fleet.worker(self.name)
         elif what == "forgotten":
             self.worker.stop()
             fleet.send_many("faults.effect", count=3)
             fleet.broker.client.flushall()
-            self.worker = fleet.worker("one")
+            self.worker = fleet.worker(self.name)
         else:
             fleet.send_many(what, count=3)
 
@@ -127,14 +161,17 @@ class Stage:
 def test_a_crash_between_any_two_steps_loses_no_row(fleet, fault_row, full):
     points = POINTS if full else SELECTION
     fault_row.says(
-        f"a crash at {len(points)} points: between the steps of sending, claiming, running, closing and the relay",
+        f"a crash at {len(points)} points: between the steps of sending, claiming, running, closing, the relay and beat",
         "each task that was committed is done, at least once; no row is lost",
     )
     failed = []
     with fleet("drumline", DRUMLINE_LEASE="4") as harmed:
         stage = Stage(harmed)
         for point in points:
-            stage.play(point)
+            try:
+                stage.play(point)
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                failed.append(f"{point}: {error}")
             harmed.drained(seconds=45, quiet=45)
             orphans = harmed.value(
                 "SELECT count(*) FROM sent FULL JOIN drumline_ledger ON task_id = id::text "

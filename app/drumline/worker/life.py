@@ -24,7 +24,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from drumline.ledger import services
-from drumline.models import Worker
+from drumline.ledger.message import ledger_id
+from drumline.models import DurableTask, Worker
 from drumline.relay.depth import queue_depths
 from drumline.worker.notify import sd_notify
 
@@ -36,6 +37,9 @@ HEARTBEAT = 3.0
 STUCK = 60.0
 # Looks, and seconds between them, for which messages may wait while the worker has nothing to do.
 IDLE_LOOKS, LOOK = 4, 6.0
+# Seconds after which a task that is claimed here and runs in no process was left open by one that died. A process
+# writes its closes within a fraction of one, and a second after the database is back.
+LEFT_OPEN = 10.0
 # Exit status of a worker that ended itself (EX_SOFTWARE).
 EXIT_STATUS = 70
 
@@ -59,6 +63,7 @@ class Life(threading.Thread):
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._unfinished: Callable[[], object] | None = None
         self._registered = False
+        self._left_open: dict[UUID, float] = {}
         self._next_look = 0.0
         self._idle_looks, self._done_before = 0, -1
 
@@ -124,6 +129,16 @@ class Life(threading.Thread):
         )
         if not alive:
             end_process("the relay gave this worker up: it was silent for longer than its lease")
+        self._take_back_what_was_left_open()
+
+    def _take_back_what_was_left_open(self) -> None:
+        now, held = time.monotonic(), _held()
+        claimed = DurableTask.objects.filter(worker_id=_id, state=DurableTask.State.RUNNING)
+        ids = set(claimed.values_list("id", flat=True)) - held
+        self._left_open = {task_id: self._left_open.get(task_id, now) for task_id in ids}
+        for task_id, since in self._left_open.items():
+            if now - since > LEFT_OPEN:
+                services.task_lost(task_id, worker_id=_id, error="its process died before it was closed")
 
     def _register(self) -> None:
         name = self.controller.hostname
@@ -186,6 +201,16 @@ class Life(threading.Thread):
         if not self._connected():
             return f"{queues}: waiting for the broker, {running} running"
         return f"{queues}: {running} running, {sum(state.total_count.values()) - running} done"
+
+
+def _held() -> set[UUID]:
+    """Return the tasks that this worker's event loop knows."""
+    while True:
+        try:
+            return {ledger_id(request.id) for request in (*state.reserved_requests, *state.active_requests)}
+        except RuntimeError:
+            # It changed them in between.
+            continue
 
 
 def end_process(why: str) -> NoReturn:
