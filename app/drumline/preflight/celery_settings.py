@@ -1,0 +1,135 @@
+"""What the project's Celery settings would lose, double or leave open."""
+
+import difflib
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from celery import Celery
+from celery.app.defaults import SETTING_KEYS
+from django.conf import settings
+
+# Formats that run code when they are read.
+UNSAFE_CONTENT = {"pickle", "application/x-python-serialize"}
+
+# Read by others under Celery's prefix.
+EXTENSIONS = {"CELERY_DB_REUSE_MAX"}
+
+# Setting, when it is wrong, why, and what to set instead.
+WRONG: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("task_acks_late", operator.not_, "a killed worker loses what it acknowledged early; set it to True"),
+    ("task_always_eager", bool, "tasks run inside the request that sends them; set it to False"),
+    ("worker_prefetch_multiplier", lambda value: value != 1, "a worker holds tasks others could run; set it to 1"),
+    ("task_create_missing_queues", bool, "a misspelt queue is filled and never read; set it to False"),
+    ("broker_connection_max_retries", bool, "after that many attempts the worker exits; set it to None"),
+    ("broker_connection_retry", operator.not_, "a worker ends when its broker restarts; set it to True"),
+    (
+        "task_acks_on_failure_or_timeout",
+        operator.not_,
+        "a task that fails is never acknowledged and runs again and again; set it to True",
+    ),
+    (
+        "task_reject_on_worker_lost",
+        bool,
+        "a task that kills its process does so for ever; set it to False: the ledger starts it again, with a bound",
+    ),
+    (
+        "worker_cancel_long_running_tasks_on_connection_loss",
+        bool,
+        "each break of the broker's connection kills what runs, which then runs again; set it to False",
+    ),
+    ("result_expires", operator.not_, "stored results are kept for ever; set it, in seconds"),
+    ("enable_utc", operator.not_, "due times depend on each host's own time zone; set it to True"),
+    (
+        "beat_scheduler",
+        "celery.beat:PersistentScheduler".__eq__,
+        "its state is a file of one host; set it to drumline.beat.scheduler:Scheduler",
+    ),
+    (
+        "beat_scheduler",
+        "django_celery_beat.schedulers:DatabaseScheduler".__eq__,
+        "two beats send each run twice; set it to drumline.beat.scheduler:Scheduler, which keeps the same entries",
+    ),
+)
+
+
+def settings_problems(app: Celery) -> Iterator[str]:
+    """Yield one line for each setting that loses tasks or opens the system."""
+    yield from _content_problems(app)
+    yield from _limit_problems(app)
+    for setting, is_wrong, why in WRONG:
+        value = app.conf[setting]
+        if is_wrong(value):
+            yield f"{setting} is {value!r}: {why}"
+    yield from _broker_problems(app)
+    yield from _misspelt(app)
+
+
+def _content_problems(app: Celery) -> Iterator[str]:
+    for setting in ("accept_content", "result_accept_content", "task_serializer", "result_serializer"):
+        value = app.conf[setting] or ()
+        unsafe = UNSAFE_CONTENT & ({value} if isinstance(value, str) else set(value))
+        if unsafe:
+            names = ", ".join(sorted(unsafe))
+            yield f"{setting} allows {names}: whoever writes to the broker runs code here; allow json only"
+
+
+def _limit_problems(app: Celery) -> Iterator[str]:
+    conf = app.conf
+    soft, hard = conf.task_soft_time_limit, conf.task_time_limit
+    if not hard:
+        yield "task_time_limit is not set: a task that hangs holds its process for ever; set it, in seconds"
+    if not soft:
+        yield "task_soft_time_limit is not set: a task cannot clean up before it is killed; set it below task_time_limit"
+    if soft and hard and soft >= hard:
+        yield f"task_soft_time_limit {soft} must be less than task_time_limit {hard}"
+    visibility = visibility_timeout(app)
+    if hard and visibility and visibility <= hard:
+        yield (
+            f"visibility_timeout {visibility} must exceed task_time_limit {hard}: a long task would be delivered again "
+            "while it runs; raise it in broker_transport_options"
+        )
+
+
+def visibility_timeout(app: Celery) -> int | None:
+    """Return after how many seconds Redis delivers an unacknowledged message again; None for other brokers."""
+    if not str(app.conf.broker_url).startswith(("redis", "sentinel")):
+        return None
+    return int((app.conf.broker_transport_options or {}).get("visibility_timeout", 3600))
+
+
+def _broker_problems(app: Celery) -> Iterator[str]:
+    options = app.conf.broker_transport_options or {}
+    if options.get("retry_on_timeout"):
+        yield (
+            "broker_transport_options has retry_on_timeout: a worker whose broker restarts may wait for ever in a read "
+            "that cannot end; remove it"
+        )
+    if visibility_timeout(app) and not options.get("socket_timeout"):
+        yield (
+            "broker_transport_options has no socket_timeout: whoever sends a task hangs for ever when Redis goes "
+            'silent; add "socket_timeout": 10'
+        )
+    url = urlsplit(str(app.conf.broker_url or "").split(";")[0])
+    if url.scheme in {"memory", "filesystem"}:
+        yield f"broker_url is {url.scheme}://: it is for tests; use Redis or RabbitMQ"
+    elif url.hostname not in {None, "localhost", "127.0.0.1", "::1"} and url.password in {None, "", "guest"}:
+        yield (
+            f"broker_url has no password for {url.hostname}: whoever reaches it reads and sends tasks; give the broker "
+            "one, and write it into the URL"
+        )
+
+
+def _misspelt(app: Celery) -> Iterator[str]:
+    """Name what looks like a setting of Celery, which silently ignores what it does not know."""
+    namespace = getattr(app, "namespace", None)
+    if not namespace:
+        return
+    prefix = f"{namespace}_"
+    known = {prefix + key.upper() for key in SETTING_KEYS} | EXTENSIONS
+    for name in dir(settings):
+        if name.startswith(prefix) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+            if close:
+                yield f"{name} is no setting of Celery and does nothing: write {close[0]}"
