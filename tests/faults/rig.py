@@ -27,6 +27,7 @@ SCHEMA = """
     );
     CREATE INDEX ON run (task_id);
     CREATE TABLE effect (task_id text PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
+    CREATE TABLE scheduled (task_id text PRIMARY KEY, entry text, at timestamptz DEFAULT clock_timestamp());
     CREATE TABLE killed (parent int PRIMARY KEY, at timestamptz);
     CREATE TABLE outage (at timestamptz);
 """

@@ -5,6 +5,7 @@ from faults_settings import *  # noqa: F403
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django_celery_beat",
     "django_celery_results",
     "django_structlog",
     "faultprobe",
@@ -12,3 +13,4 @@ INSTALLED_APPS = [
 ]
 AUTH_USER_MODEL = "auth.User"
 MIDDLEWARE = []
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

@@ -10,6 +10,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, connection
 
 STARTED = "INSERT INTO run (task_id, parent, pid) VALUES (%s, %s, %s) RETURNING id"
+SCHEDULED = "INSERT INTO scheduled (task_id, entry) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 ENDED = """WITH done AS (INSERT INTO effect (task_id) VALUES (%s) ON CONFLICT DO NOTHING)
     UPDATE run SET ended = clock_timestamp() WHERE id = %s"""
 
@@ -44,6 +45,20 @@ def effect_in_spite(self, seconds: float = 0) -> None:
     """Do the same, and try again when the database is away, as a task does that needs it."""
     run = started(self.request.id)
     time.sleep(seconds)
+    ended(self.request.id, run)
+
+
+@shared_task(
+    name="faults.scheduled",
+    bind=True,
+    autoretry_for=(InterfaceError, OperationalError),
+    retry_kwargs={"max_retries": None, "countdown": 2},
+)
+def scheduled(self, entry: str) -> None:
+    """Say which entry of the schedule sent it."""
+    run = started(self.request.id)
+    with connection.cursor() as cursor:
+        cursor.execute(SCHEDULED, [self.request.id, entry])
     ended(self.request.id, run)
 
 
