@@ -112,6 +112,9 @@ class Stage:
         if point.process == "worker":
             # A pool's process is replaced by the worker, the worker by its service.
             fleet.drained(seconds=1)
+        elif point.process == "relay":
+            # It says so right before it dies.
+            self.relay.popen.wait(timeout=10)
         if not self.worker.alive():
             self.worker = fleet.worker(self.name)
         if not self.relay.alive():
