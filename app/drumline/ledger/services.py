@@ -1,8 +1,9 @@
 """What happens to a row besides the claim and the close of an ordinary run."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from uuid import UUID
 
 import structlog
@@ -23,6 +24,8 @@ logger = structlog.get_logger(__name__)
 State = DurableTask.State
 
 CHANNEL = "drumline_ledger"
+# Rows that one transaction locks.
+CHUNK = 500
 # A task that no worker knows: a release is rolling out, or its code is gone.
 UNKNOWN_FIRST_DELAY = timedelta(seconds=5)
 UNKNOWN_DELIVERIES = 10
@@ -35,9 +38,13 @@ def wake() -> None:
             cursor.execute(f"NOTIFY {CHANNEL}")
 
 
-@transaction.atomic
 def tasks_requeue(ids: Iterable[UUID], *, by: str) -> int:
     """Queue dead letters and discarded tasks again, with all attempts before them; return how many."""
+    return sum(_requeue(chunk, by) for chunk in _chunks(ids))
+
+
+@transaction.atomic
+def _requeue(ids: list[UUID], by: str) -> int:
     rows = _locked(ids, State.DEAD, State.DISCARDED)
     for row in rows:
         _queue(row, datetime.now(UTC))
@@ -53,12 +60,16 @@ def tasks_requeue(ids: Iterable[UUID], *, by: str) -> int:
     return len(rows)
 
 
-@transaction.atomic
 def tasks_discard(ids: Iterable[UUID], *, reason: str, by: str, worker_id: UUID | None = None) -> int:
     """Give up tasks that wait or are dead letters; return how many.
 
     What runs is not stopped, so it is given up only for the worker that says that it runs no more.
     """
+    return sum(_discard(chunk, reason, by, worker_id) for chunk in _chunks(ids))
+
+
+@transaction.atomic
+def _discard(ids: list[UUID], reason: str, by: str, worker_id: UUID | None) -> int:
     rows = [
         row
         for row in _locked(ids, State.QUEUED, State.DEAD, State.RUNNING)
@@ -187,6 +198,13 @@ def _einfo(error: Exception) -> ExceptionInfo:
 
 def _kept_since() -> datetime:
     return datetime.now(UTC) - timedelta(seconds=conf.keep_finished())
+
+
+def _chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    """Yield as many as one transaction may lock."""
+    remaining = iter(ids)
+    while chunk := list(islice(remaining, CHUNK)):
+        yield chunk
 
 
 def _locked(ids: Iterable[UUID], *states: DurableTask.State) -> list[DurableTask]:

@@ -4,7 +4,6 @@ import getpass
 import json
 import os
 from argparse import ArgumentParser
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +13,6 @@ from drumline.ledger.message import ledger_id
 from drumline.ledger.selectors import dead_letters, task_arguments, task_by_id, task_id
 from drumline.ledger.services import tasks_discard, tasks_requeue
 from drumline.models import DurableTask
-
-# Rows that one transaction locks.
-CHUNK = 500
 
 
 class Command(BaseCommand):
@@ -106,17 +102,14 @@ class Command(BaseCommand):
             raise CommandError("--queue and --task go with --all, not with ids.")
         else:
             ids = _ids(options["ids"], "dead or discarded", DurableTask.State.DEAD, DurableTask.State.DISCARDED)
-        by = operator()
-        self.stdout.write(f"Requeued {sum(tasks_requeue(chunk, by=by) for chunk in _chunks(ids))} of {len(ids)}.")
+        self.stdout.write(f"Requeued {tasks_requeue(ids, by=operator())} of {len(ids)}.")
 
     def _discard(self, options: dict[str, Any]) -> None:
         reason = options["reason"].strip()
         if not reason:
             raise CommandError("--reason is empty: say why, for whoever reads the history.")
         ids = _ids(options["ids"], "dead or waiting", DurableTask.State.DEAD, DurableTask.State.QUEUED)
-        by = operator()
-        done = sum(tasks_discard(chunk, reason=reason, by=by) for chunk in _chunks(ids))
-        self.stdout.write(f"Discarded {done} of {len(ids)}.")
+        self.stdout.write(f"Discarded {tasks_discard(ids, reason=reason, by=operator())} of {len(ids)}.")
 
 
 def operator() -> str:
@@ -144,7 +137,7 @@ def _summary(row: DurableTask) -> dict[str, Any]:
     }
 
 
-def _ids(given: Iterable[str], wanted: str, *states: DurableTask.State) -> list[UUID]:
+def _ids(given: list[str], wanted: str, *states: DurableTask.State) -> list[UUID]:
     """Return the keys of these tasks, or refuse all with the ones that are not as wanted: a typing error, mostly."""
     keys = {ledger_id(text): text for text in given}
     found = set(DurableTask.objects.filter(id__in=keys, state__in=states).values_list("id", flat=True))
@@ -152,7 +145,3 @@ def _ids(given: Iterable[str], wanted: str, *states: DurableTask.State) -> list[
     if others:
         raise CommandError(f"Not {wanted}: {', '.join(others)}. Nothing was changed; see `dead_letters show ID`.")
     return list(keys)
-
-
-def _chunks(ids: list[UUID]) -> Iterable[list[UUID]]:
-    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
