@@ -108,12 +108,13 @@ class QueueFilter(admin.SimpleListFilter):
 class DurableTaskAdmin(ReadOnlyAdmin):
     """The ledger. Requeueing and discarding need the permission to change durable tasks."""
 
-    list_display = ("id", "name", "queue", "state", "attempt", "created_at", "finished_at", "error_line")
+    list_display = ("name", "error_line", "queue", "state", "attempt", "created_at", "finished_at")
     list_filter = (StateFilter, QueueFilter, "created_at", "finished_at")
     search_fields = ("name",)
     search_help_text = "A task's id, or how its name begins."
     list_per_page = 50
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
     sortable_by = ()
     actions = ("requeue", "discard")
