@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 
 class DrumlineConfig(AppConfig):
@@ -16,3 +16,5 @@ class DrumlineConfig(AppConfig):
         """Route what Celery sends through the ledger, and connect the worker's life cycle."""
         import_module("drumline.worker.lifecycle")
         import_module("drumline.ledger.enqueue").install()
+        if apps.is_installed("django_celery_results"):
+            import_module("drumline.ledger.chords").install()

@@ -60,7 +60,7 @@ def test_chain_group_chord_link_and_best_effort_all_run_once(fleet, tmp_path, fi
     fleet.shell(
         "chain(note.si(folder, 'first'), note.si(folder, 'second'), note.si(folder, 'third')).delay()\n"
         "group(note.si(folder, f'member-{n}') for n in range(20)).delay()\n"
-        "chord([note_result.si(folder, name) for name in 'abc'], note_all.s(folder)).delay()\n"
+        "chord([note.si(folder, name) for name in 'abc'], note_all.s(folder)).delay()\n"
         "note.apply_async((folder, 'linked'), link=note.si(folder, 'link'))\n"
         "note.apply_async((folder, 'delayed'), countdown=0.5)\n"
         "note.delay_on_commit(folder, 'on-commit')\n"

@@ -59,7 +59,7 @@ def install() -> None:
             ledger.flush()
 
     @wraps(send_task)
-    def send_task_when_due(  # noqa: PLR0913, PLR0917  Celery's signature
+    def send_task_for_the_ledger(  # noqa: PLR0913, PLR0917  Celery's signature
         app: Celery,
         name: str,
         args: Any = None,
@@ -73,10 +73,13 @@ def install() -> None:
         if countdown or eta:
             due = eta if isinstance(eta, str) else _due(app, countdown, eta)
             options["headers"] = {**(options.get("headers") or {}), "eta": due}
+        if options.get("chord"):
+            # The body is called with its members' results, so a member that stores none would leave it waiting.
+            options["ignore_result"] = False
         return send_task(app, name, args, kwargs, **options)
 
     Celery.producer_or_acquire = producer_or_acquire  # type: ignore[method-assign, assignment]
-    Celery.send_task = send_task_when_due  # type: ignore[method-assign, assignment]
+    Celery.send_task = send_task_for_the_ledger  # type: ignore[method-assign, assignment]
 
 
 def _due(app: Celery, countdown: float | None, eta: datetime | None) -> str:

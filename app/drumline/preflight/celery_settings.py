@@ -66,6 +66,15 @@ def settings_problems(app: Celery) -> Iterator[str]:
     yield from _misspelt(app)
 
 
+def settings_notes(app: Celery) -> Iterator[str]:
+    """Yield one line for each choice that leaves a promise to something else."""
+    if app.conf.result_backend and not str(app.conf.result_backend).startswith("django-db"):
+        yield (
+            "result_backend is not django-db: a chord's body can be lost, or start too early, when a process dies; "
+            "everything but chords is as safe"
+        )
+
+
 def _content_problems(app: Celery) -> Iterator[str]:
     for setting in ("accept_content", "result_accept_content", "task_serializer", "result_serializer"):
         value = app.conf[setting] or ()

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from drumline.preflight import celery_settings
-from drumline.preflight.celery_settings import settings_problems
+from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
 from drumline.preflight.tasks import serving_problems, task_notes, task_problems
 
@@ -169,6 +169,12 @@ def test_a_task_that_is_not_durable_is_noted():
     app.task(name="own", shared=False, durable=False)(nothing)
     [note] = task_notes(app)
     assert note.startswith("task own is not durable")
+
+
+def test_results_that_django_does_not_keep_are_noted():
+    assert list(settings_notes(current_app)) == []
+    [note] = settings_notes(Celery("results", set_as_current=False, backend="redis://127.0.0.1"))
+    assert "a chord's body can be lost" in note
 
 
 def test_safe_settings_of_django_pass():

@@ -6,7 +6,7 @@ from typing import Any
 from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
 
-from drumline.preflight.celery_settings import settings_problems
+from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
 from drumline.preflight.tasks import serving_problems, task_notes, task_problems
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         problems = [*settings_problems(current_app), *django_problems(), *task_problems(current_app)]
         if options["serve"] is not None:
             problems += serving_problems(current_app, filter(None, map(str.strip, options["serve"].split(","))))
-        for note in task_notes(current_app):
+        for note in (*settings_notes(current_app), *task_notes(current_app)):
             self.stdout.write(f"note: {note}")
         if problems:
             raise CommandError("\n".join(problems))

@@ -38,12 +38,6 @@ def note(folder: str, name: str) -> str:
     return name
 
 
-@shared_task(name="probe.note_result", ignore_result=False)
-def note_result(folder: str, name: str) -> str:
-    """Do the same, with a stored result, as the members of a chord need it."""
-    return note(folder, name)
-
-
 @shared_task(name="probe.note_all")
 def note_all(results: list[str], folder: str) -> None:
     """Leave one line for all the results together."""
@@ -78,7 +72,7 @@ def replace_itself(self, folder: str, names: list[str]) -> None:
     """Go on as another task, or as a chord of several."""
     if len(names) == 1:
         raise self.replace(note.si(folder, names[0]))
-    raise self.replace(chord([note_result.si(folder, name) for name in names], note_all.s(folder)))
+    raise self.replace(chord([note.si(folder, name) for name in names], note_all.s(folder)))
 
 
 @shared_task(name="probe.best_effort", durable=False)
