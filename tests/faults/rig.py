@@ -209,7 +209,7 @@ class Fleet:
         return self.application.manage("faults_send", task, json.dumps(args)).stdout.strip().splitlines()[-1]
 
     def send_many(self, task: str, *args: Any, count: int) -> None:
-        self.application.manage("faults_send", task, json.dumps(args), "--count", str(count))
+        self.application.manage("faults_send", task, json.dumps(args), "--count", str(count), seconds=120 + count / 100)
 
     @contextmanager
     def visitors(self, task: str, *args: Any, number: int = 4, pause: float = 0.05) -> Iterator["Visitors"]:

@@ -252,14 +252,16 @@ class Application:
     def post(self, path: str, body: Any, **headers: str) -> Answer:
         return self.request("POST", path, body, **headers)
 
-    def manage(self, *args: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    def manage(
+        self, *args: str, check: bool = True, seconds: float = 120, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             [PYTHON, "manage.py", *args],
             cwd=self.cwd,
             env={**self.env, **env},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=seconds,
             check=False,
         )
         assert not check or result.returncode == 0, result.stdout + result.stderr

@@ -47,15 +47,27 @@ breaker = Breaker()
 def publish(messages: Sequence[Message]) -> None:
     """Publish in order, pipelined where the transport can; raise PublishError when the broker does not take all."""
     try:
-        with _producer() as producer, producer.batch():
-            declared: set[str] = set()
-            for message in messages:
-                _publish_one(producer, message, declare=message.queue not in declared)
-                declared.add(message.queue)
+        with _producer() as producer:
+            _publish(producer, messages)
     except Exception as error:
         breaker.failed()
         raise PublishError(f"{type(error).__name__}: {error}") from error
     breaker.answered()
+
+
+def _publish(producer: Any, messages: Sequence[Message]) -> None:
+    declared: set[str] = set()
+    try:
+        with producer.batch():
+            for message in messages:
+                _publish_one(producer, message, declare=message.queue not in declared)
+                declared.add(message.queue)
+    except Exception:
+        # Without a word, since whoever is silent does not answer to a good-bye either; and never used again, since an
+        # answer that comes late would be taken for that to another message.
+        if producer.__connection__ is not None:
+            producer.__connection__.collect(socket_timeout=0.1)
+        raise
 
 
 def _publish_one(producer: Producer, message: Message, *, declare: bool) -> None:
@@ -88,6 +100,8 @@ def _connection(app: Celery) -> Connection:
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
         "connect_retries_timeout": seconds,
+        "read_timeout": seconds,
+        "write_timeout": seconds,
         "max_retries": 1,
     }
     return app.connection_for_write(connect_timeout=seconds, transport_options=options)
