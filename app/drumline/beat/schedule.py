@@ -1,8 +1,8 @@
 """The code's schedule, synced to the tables where operators keep theirs.
 
 The code owns its entries' task, time, arguments, queue and what becomes of missed runs (`options={"missed": "all"}`);
-the operator owns `enabled`. An entry that left the code
-is deleted. What an operator added is never touched, not even when the code later wants the same name.
+the operator owns `enabled`. An entry that left the code is deleted. What an operator added is never touched, not even
+when the code later wants the same name.
 """
 
 from dataclasses import dataclass, field
