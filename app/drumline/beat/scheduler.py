@@ -26,6 +26,8 @@ logger = structlog.get_logger(__name__)
 HEARTBEAT_SECONDS = 10.0
 # Seconds until a run that could not be sent is tried again.
 RETRY = timedelta(seconds=5)
+# The same for a run that another beat was about to send; that one may die before the next.
+LOCKED = timedelta(seconds=0.5)
 # The clock was set when it moves by more than this against the time that passes, in seconds.
 STEP = 10.0
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -42,11 +44,13 @@ class Entry(ModelEntry):  # type: ignore[misc]  # the library ships no types
         super().__init__(model, app=app)
         # For a new entry the library goes back thirty years from `start_time`, and so lets it run at that time.
         if fresh:
-            self.last_run_at = max(filter(None, (model.date_changed, model.start_time)))
-            if model.start_time and self.last_run_at == model.start_time:
-                self.last_run_at -= timedelta(microseconds=1)
+            self.last_run_at = model.date_changed
+        now, start = datetime.now(UTC), model.start_time
+        if start:
+            # Nothing is due before it, not even when the entry ran before it was given one.
+            self.last_run_at = max(self.last_run_at, start - timedelta(microseconds=1))
         self.last_run_at = self.last_run_at.astimezone(UTC)
-        due = due_after(self.schedule, self.last_run_at, datetime.now(UTC))
+        due = due_after(self.schedule, self.last_run_at, max(now, start or now))
         self.due = due if due and not (model.expires and due >= model.expires) else NEVER
         # When to look at it again: when it is due, or later when that look was in vain.
         self.next_look = self.due
@@ -120,14 +124,14 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
                 locked = self._lock(entry)
                 if locked is None:
                     # Another beat has it, or it is gone; the row tells next time.
-                    return self._later(entry)
+                    return self._later(entry, LOCKED)
                 current = Entry(locked, app=self.app)
                 return current if current.due > now else self._run(current, now)
         except (DatabaseError, InterfaceError):
             raise
         except Exception:
             logger.exception("run_not_sent", entry=entry.name, task=entry.task)
-            return self._later(entry)
+            return self._later(entry, RETRY)
 
     def _lock(self, entry: Any) -> PeriodicTask | None:
         rows = PeriodicTask.objects.filter(pk=entry.model.pk, enabled=True)
@@ -135,8 +139,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
         row: PeriodicTask | None = rows.select_for_update(skip_locked=skip).first()
         return row
 
-    def _later(self, entry: Any) -> Any:
-        entry.next_look = datetime.now(UTC) + RETRY
+    def _later(self, entry: Any, wait: timedelta) -> Any:
+        entry.next_look = datetime.now(UTC) + wait
         return entry
 
     def _run(self, entry: Any, now: datetime) -> Any:

@@ -103,5 +103,6 @@ def _connection(app: Celery) -> Connection:
         "read_timeout": seconds,
         "write_timeout": seconds,
         "max_retries": 1,
+        "interval_start": 0,
     }
     return app.connection_for_write(connect_timeout=seconds, transport_options=options)

@@ -20,6 +20,7 @@ def queue_depths(queues: Iterable[str]) -> dict[str, int]:
         "socket_connect_timeout": seconds,
         "connect_retries_timeout": seconds,
         "max_retries": 1,
+        "interval_start": 0,
     }
     with current_app.connection_for_read(connect_timeout=seconds, transport_options=options) as connection:
         return {queue: _depth(connection, queue) for queue in queues}

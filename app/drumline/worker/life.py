@@ -163,7 +163,9 @@ class Life(threading.Thread):
         return list(self.controller.app.amqp.queues.consume_from)
 
     def _connected(self) -> bool:
-        return getattr(self.controller.consumer, "connection", None) is not None
+        # A consumer that has lost its broker keeps the old connection until it has a new one.
+        connection = getattr(self.controller.consumer, "connection", None)
+        return connection is not None and connection.connected
 
     def _watch(self) -> None:
         """End the process when it is alive and of no use."""

@@ -258,3 +258,20 @@ def test_the_code_says_what_becomes_of_its_missed_runs():
     del app.conf.beat_schedule["hourly"]["options"]
     schedule_sync(app=app)
     assert MissedRuns.objects.get().policy == "once"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("last", [None, timedelta(minutes=-5)], ids=["new", "ran before"])
+@pytest.mark.parametrize("every", [timedelta(seconds=10), None], ids=["interval", "crontab"])
+def test_nothing_is_due_before_its_start_time(every, last):
+    now = datetime.now(UTC)
+    when = (
+        {"interval": IntervalSchedule.objects.create(every=10, period="seconds")}
+        if every
+        else {"crontab": CrontabSchedule.objects.create(minute="*")}
+    )
+    row = PeriodicTask.objects.create(
+        name="n", task="core.ping", start_time=now + timedelta(hours=1), last_run_at=last and now + last, **when
+    )
+    due = module.Entry(row, app=current_app).due
+    assert row.start_time <= due <= row.start_time + timedelta(minutes=1)

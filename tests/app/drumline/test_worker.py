@@ -41,9 +41,12 @@ def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
     monkeypatch.setattr(state, "active_requests", {1, 2})
     monkeypatch.setattr(state, "total_count", {"core.ping": 3, "x": 4})
     queues = SimpleNamespace(consume_from={"low": 1, "high": 2})
-    app, consumer = SimpleNamespace(amqp=SimpleNamespace(queues=queues)), SimpleNamespace(connection=object())
+    broker = SimpleNamespace(connected=True)
+    app, consumer = SimpleNamespace(amqp=SimpleNamespace(queues=queues)), SimpleNamespace(connection=broker)
     worker = life.Life(SimpleNamespace(app=app, consumer=consumer))
     assert worker.status() == "high, low: 2 running, 5 done"
+    broker.connected = False
+    assert worker.status() == "high, low: waiting for the broker, 2 running"
     consumer.connection = None
     assert worker.status() == "high, low: waiting for the broker, 2 running"
     worker.draining = True
