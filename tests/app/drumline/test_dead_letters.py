@@ -91,7 +91,8 @@ def test_queues_tell_what_waits_and_who_serves_it(capsys, monkeypatch):
     monkeypatch.setattr("drumline.management.commands.queues.queue_depths", lambda names: dict.fromkeys(names, 4))
     task(State.QUEUED)
     task()
-    Worker.objects.create(id=uuid.uuid4(), name="one@h", pid=1, queues="default,low", started_at=NOW, beat_at=NOW)
+    now = datetime.now(UTC)
+    Worker.objects.create(id=uuid.uuid4(), name="one@h", pid=1, queues="default,low", started_at=now, beat_at=now)
     report = json.loads(run(capsys, "queues", "--json"))
     assert report.keys() == {"high", "default", "low"}
     default = report["default"]
