@@ -5,6 +5,7 @@ from django.contrib.sessions.models import Session
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from apps.crm import services as crm
 from apps.notifications import services as notifications
 from apps.users.models import User, canonical_email
 
@@ -14,7 +15,7 @@ class EmailTakenError(Exception):
 
 
 def user_create(*, email: str, password: str, full_name: str = "") -> User:
-    """Create an account and, once it is committed, have its welcome e-mail sent.
+    """Create an account and, once it is committed, have its welcome e-mail sent and the CRM told.
 
     Raises Django's ValidationError for a weak password and EmailTakenError for a taken e-mail; two requests at the
     same moment are told apart by the unique index, not by looking first.
@@ -26,6 +27,7 @@ def user_create(*, email: str, password: str, full_name: str = "") -> User:
         with transaction.atomic():
             user.save(force_insert=True)
             notifications.welcome_email_request(user_id=user.pk)
+            crm.contact_sync_request(user_id=user.pk)
     except IntegrityError:
         if User.objects.filter(email=user.email).exists():
             raise EmailTakenError from None

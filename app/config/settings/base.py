@@ -33,6 +33,9 @@ with env.together():
     LOG_LEVEL = log_level()
     EMAIL_HOST_USER = env.optional_string("EMAIL_HOST_USER", example="drumline")
     EMAIL_HOST_PASSWORD = env.optional_string("EMAIL_HOST_PASSWORD", example="password", secret=True)
+    # Without it nobody is copied to a CRM.
+    CRM_URL = env.optional_string("CRM_URL", example="https://crm.example.com/api/")
+    CRM_TOKEN = env.optional_string("CRM_TOKEN", example="token", secret=True)
 
 DEBUG = False
 LOGGING = structured(LOG_LEVEL)
@@ -54,6 +57,7 @@ INSTALLED_APPS = [
     "apps.api",
     "apps.users",
     "apps.notifications",
+    "apps.crm",
     "config.apps.ProjectConfig",
 ]
 

@@ -47,6 +47,7 @@ CELERY_TASK_DEFAULT_ROUTING_KEY = "default"
 CELERY_TASK_ROUTES = {
     "notifications.*": {"queue": "high"},
     "core.*": {"queue": "default"},
+    "integrations.*": {"queue": "default"},
     "users.cleanup_*": {"queue": "low"},
     "celery.*": {"queue": "low"},
 }

@@ -78,6 +78,8 @@ def test_the_variables_of_a_settings_module_can_be_listed_without_an_environment
     assert secrets == {
         "CELERY_BROKER_URL": True,
         "CELERY_VISIBILITY_TIMEOUT": False,
+        "CRM_TOKEN": True,
+        "CRM_URL": False,
         "DATABASE_URL": True,
         "DEFAULT_FROM_EMAIL": False,
         "DJANGO_ALLOWED_HOSTS": False,

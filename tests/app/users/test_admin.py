@@ -22,7 +22,9 @@ def test_every_model_of_the_project_has_a_page():
     from django.apps import apps
 
     ours = {
-        model for name in ("users", "notifications", "drumline") for model in apps.get_app_config(name).get_models()
+        model
+        for name in ("users", "notifications", "crm", "drumline")
+        for model in apps.get_app_config(name).get_models()
     }
     assert ours <= set(admin.site._registry)
 
