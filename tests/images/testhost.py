@@ -348,6 +348,15 @@ def up(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**told, "changed": fresh, "failed_units": failed}
 
 
+def crash(name: str) -> None:
+    """End everything on a host at once, as a power failure does; its disk stays."""
+    if own(name) is None:
+        msg = f"there is no test host {name}: `up {name}` makes one."
+        raise TestHostError(msg)
+    podman("kill", "--signal=KILL", name)
+    podman("wait", name)
+
+
 def down(names: list[str]) -> None:
     """Remove hosts, and the networks nobody uses any more."""
     for name in names:
@@ -413,6 +422,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     verb.add_argument("names", nargs="*", metavar="NAME")
     verb.add_argument("--all", action="store_true", help="every test host of this machine")
 
+    verb = verbs.add_parser("crash", help="end everything on one at once; `up` boots it again")
+    verb.add_argument("name")
+    verb.add_argument("--json", action="store_true")
+
     verb = verbs.add_parser("list", help="all hosts and how to reach them")
     verb.add_argument("names", nargs="*", metavar="NAME")
     verb.add_argument("--json", action="store_true")
@@ -434,6 +447,9 @@ def main(argv: list[str] | None = None) -> int:
             show(up(arguments), as_json=arguments.json)
         elif arguments.verb == "down":
             down(names_of_all() if arguments.all else arguments.names)
+        elif arguments.verb == "crash":
+            crash(arguments.name)
+            show(describe(arguments.name), as_json=arguments.json)
         elif arguments.verb == "list":
             hosts = [describe(name) for name in arguments.names or names_of_all()]
             if arguments.json:
