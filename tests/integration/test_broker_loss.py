@@ -1,6 +1,7 @@
 """The reason for the Celery version in pyproject.toml: a worker survives the loss of its broker."""
 
 import json
+import time
 from pathlib import Path
 
 from tests.integration.servers import wait_until
@@ -39,6 +40,30 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
     assert worker.alive()
     assert worker.popen.pid == pid
     assert broker.client.llen("default") == 0
+
+
+def test_a_worker_that_has_found_its_broker_again_is_not_taken_for_stuck(application, broker):
+    application.with_probe()
+    worker = application.worker("default", PROBE_STUCK="4")
+
+    broker.kill()
+    worker.wait_for("Trying again in 4.00 seconds")
+    broker.start()
+    wait_until(lambda: worker.text().count("Connected to redis") == 2, "the worker is connected again", seconds=40)
+    connected = time.monotonic()
+
+    wait_until(lambda: time.monotonic() - connected > 6, "it had time to be taken for stuck")
+    assert worker.alive(), worker.text()
+    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+
+
+def test_a_worker_whose_event_loop_stands_still_ends_itself(application):
+    application.with_probe()
+    worker = application.worker("default", PROBE_STUCK="4")
+    application.manage("shell", "-c", "from celery import current_app\ncurrent_app.control.broadcast('stand_still')")
+
+    assert worker.popen.wait(timeout=30) == 70
+    assert "the event loop has stood still" in worker.text()
 
 
 def test_a_worker_that_loses_only_its_control_channel_goes_on_consuming(application, broker):

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from celery import Task, signals
+from celery import Task, bootsteps, signals
 from django.db import close_old_connections
 
 from drumline.ledger import services
@@ -13,6 +13,28 @@ from drumline.worker.notify import sd_notify
 
 STOCK_REQUEST = Task.Request
 OUR_REQUEST = "drumline.worker.request:LedgerRequest"
+
+
+class Pulse(bootsteps.StartStopStep):
+    """Shows that the event loop turns. A consumer forgets its timers when it connects again, and starts its steps."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def start(self, parent: Any) -> None:
+        """Beat from now on."""
+        parent.timer.call_repeatedly(1.0, self.beat)
+
+    def beat(self) -> None:
+        """Tell the life."""
+        this = life.current()
+        if this is not None:
+            this.tick()
+
+
+@signals.celeryd_init.connect
+def watch_event_loop(instance: Any, **_: Any) -> None:
+    """Add the step, before the consumer is built."""
+    instance.app.steps["consumer"].add(Pulse)
 
 
 @signals.celeryd_after_setup.connect
@@ -29,7 +51,6 @@ def begin_life(sender: Any, **_: Any) -> None:
     if life.current() is not None:
         return
     this = life.begin(sender.controller)
-    sender.timer.call_repeatedly(1.0, this.tick)
     sd_notify("READY=1", f"STATUS={this.status()}")
     this.start()
 

@@ -1,13 +1,26 @@
 """Tasks with an effect that a test can see, and a moment that it can choose."""
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from celery import chord, shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker.control import control_command
 from django.contrib.auth import get_user_model
 from django.db import transaction
+
+from drumline.worker import life
+
+# No setting: nobody needs another time, but a test that waits for it.
+life.STUCK = float(os.environ.get("PROBE_STUCK", life.STUCK))
+
+
+@control_command()
+def stand_still(_state) -> None:
+    """Hold the event loop, as a deadlock in a library does."""
+    time.sleep(60)
 
 
 @shared_task(name="probe.hold")
