@@ -1,6 +1,6 @@
 """From the request that creates an account to the contact in the CRM, which is away, busy, and then there."""
 
-from tests.crm import crm_server
+from tests.counterparts.crm import crm_server
 from tests.integration.servers import wait_until
 
 ACCOUNT = {"email": "ada@example.com", "password": "difference engine no. 2", "full_name": "Ada"}

@@ -36,6 +36,13 @@ with env.together():
     # Without it nobody is copied to a CRM.
     CRM_URL = env.optional_string("CRM_URL", example="https://crm.example.com/api/")
     CRM_TOKEN = env.optional_string("CRM_TOKEN", example="token", secret=True)
+    # Without it no stock is copied.
+    SUPPLIER_URL = env.optional_string("SUPPLIER_URL", example="https://supplier.example.com/api/")
+    # Without a key no card can be charged. The URL is that of Stripe itself unless it says another.
+    STRIPE_API_KEY = env.optional_string("STRIPE_API_KEY", example="sk_live_key", secret=True)
+    STRIPE_URL = env.optional_string("STRIPE_URL", example="https://api.stripe.com")
+    # Without it errors are only logged.
+    SENTRY_DSN = env.optional_string("SENTRY_DSN", example="https://key@sentry.example.com/1", secret=True)
 
 DEBUG = False
 LOGGING = structured(LOG_LEVEL)
@@ -58,6 +65,11 @@ INSTALLED_APPS = [
     "apps.users",
     "apps.notifications",
     "apps.crm",
+    "apps.products",
+    "apps.orders",
+    "apps.payments",
+    "apps.reports",
+    "apps.warehouse",
     "config.apps.ProjectConfig",
 ]
 

@@ -44,11 +44,18 @@ CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_DEFAULT_EXCHANGE = "default"
 CELERY_TASK_DEFAULT_ROUTING_KEY = "default"
+# What customers wait for and money on `high`, bulk on `low`. The first pattern that matches decides.
 CELERY_TASK_ROUTES = {
+    "notifications.send_weekly_digest*": {"queue": "low"},
     "notifications.*": {"queue": "high"},
+    "orders.*": {"queue": "high"},
+    "payments.*": {"queue": "high"},
     "core.*": {"queue": "default"},
     "integrations.*": {"queue": "default"},
+    "products.*": {"queue": "default"},
     "users.cleanup_*": {"queue": "low"},
+    "reports.*": {"queue": "low"},
+    "warehouse.*": {"queue": "low"},
     "celery.*": {"queue": "low"},
 }
 

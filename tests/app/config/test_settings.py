@@ -92,6 +92,10 @@ def test_the_variables_of_a_settings_module_can_be_listed_without_an_environment
         "EMAIL_PORT": False,
         "EMAIL_USE_TLS": False,
         "LOG_LEVEL": False,
+        "SENTRY_DSN": True,
+        "STRIPE_API_KEY": True,
+        "STRIPE_URL": False,
+        "SUPPLIER_URL": False,
     }
 
 

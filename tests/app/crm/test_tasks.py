@@ -11,7 +11,7 @@ from apps.crm import services, tasks
 from apps.crm.client import CrmBusyError, CrmRefusedError, CrmUnavailableError
 from apps.crm.models import Contact
 from apps.users.services import user_create
-from tests.crm import crm_server
+from tests.counterparts.crm import crm_server
 from tests.integration.servers import free_port
 
 pytestmark = pytest.mark.django_db
