@@ -58,6 +58,7 @@ class Redis:
                 *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"),
             ],
             stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
         wait_until(self._answers, "Redis answers")
 
