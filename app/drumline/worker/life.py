@@ -59,6 +59,7 @@ class Life(threading.Thread):
         self.controller = controller
         self.draining = False
         self._pid = os.getpid()
+        self._ending = threading.Event()
         self._ticked = time.monotonic()
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._unfinished: Callable[[], object] | None = None
@@ -81,7 +82,7 @@ class Life(threading.Thread):
         # Apart, since a database that is frozen holds the other one.
         threading.Thread(target=self._watch, name="drumline-watch", daemon=True).start()
         beat_due = 0.0
-        while True:
+        while not self._ending.is_set():
             try:
                 if time.monotonic() >= beat_due:
                     self._beat()
@@ -97,7 +98,11 @@ class Life(threading.Thread):
         if os.getpid() != self._pid:
             return
         deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
+        # One thread at a time: a heartbeat after the last word would take this for a worker that was given up.
+        self._ending.set()
+        self.later(lambda: None)
+        self.join(5)
+        while not self.is_alive() and time.monotonic() < deadline:
             try:
                 self._work_off(seconds=0)
                 services.worker_release(_id, error="its worker stopped", counted=False)

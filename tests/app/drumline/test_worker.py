@@ -1,4 +1,5 @@
 import socket
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -51,6 +52,18 @@ def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
     assert worker.status() == "high, low: waiting for the broker, 2 running"
     worker.draining = True
     assert worker.status() == "high, low: draining, 2 running"
+
+
+@pytest.mark.django_db
+def test_no_heartbeat_follows_the_last_word(monkeypatch):
+    worker = life.Life(SimpleNamespace())
+    alive = threading.Event()
+    monkeypatch.setattr(worker, "_watch", lambda: None)
+    monkeypatch.setattr(worker, "_beat", alive.set)
+    worker.start()
+    assert alive.wait(10)
+    worker.end()
+    assert not worker.is_alive()
 
 
 @pytest.mark.parametrize(("eager", "times"), [(True, 0), (False, 1)])
