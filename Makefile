@@ -48,7 +48,8 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
-	pytest tests/app tests/contracts tests/units tests/playbooks tests/integration tests/faults
+	pytest --numprocesses auto --dist worksteal tests/app tests/contracts tests/units tests/playbooks tests/integration
+	pytest tests/faults
 
 .PHONY: faults
 faults: bootstrap-test ## Harm real servers and processes, and print what held, stock Celery beside it: ONLY=redis
