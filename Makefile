@@ -30,6 +30,11 @@ down: ## Remove the local test host and the secrets that were generated for it
 shell: ## Open a root shell on the local test host
 	@tests/images/testhost.py exec drumline-local bash --login
 
+.PHONY: dev
+dev: ## Run the whole stack here without root, reloading on change: PORT=8000 is the first of its four ports
+	@ansible/bootstrap --no-hosts development flower
+	@.venv/bin/python supervisor/development.py $(PORT)
+
 .PHONY: site
 site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production; ARGS="--check --diff" adds options
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) site.yml $(ARGS)

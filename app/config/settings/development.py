@@ -15,6 +15,7 @@ env.provide(
     EMAIL_HOST="127.0.0.1",
     EMAIL_PORT="1025",
     EMAIL_USE_TLS="false",
+    FLOWER_URL="http://127.0.0.1:5555/flower/",
     LOG_LEVEL="INFO",
 )
 
@@ -23,6 +24,8 @@ from config.settings.base import LOG_LEVEL, STORAGES  # noqa: E402
 from config.settings.logging import READABLE_LINES, structured  # noqa: E402
 
 DEBUG = True
+ROOT_URLCONF = "config.urls_development"
+FLOWER_URL = env.string("FLOWER_URL", example="http://127.0.0.1:5555/flower/")
 LOGGING = structured(LOG_LEVEL, lines=READABLE_LINES)
 SESSION_COOKIE_SECURE = False
 CSRF_COOKIE_SECURE = False
