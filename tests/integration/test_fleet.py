@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from tests.integration.servers import BIN, PYTHON, Application, free_port, wait_until
 
@@ -96,7 +97,7 @@ PeriodicTask.objects.create(name="operator's ping", task="core.ping", interval=s
     )
     assert "beat on" in application.manage("heartbeats", "--max-age", "30").stdout
     names = {name for (name,) in sql("SELECT name FROM django_celery_beat_periodictask")}
-    assert names == {"operator's ping", "users.cleanup_expired_sessions", "celery.backend_cleanup"}
+    assert names == {"operator's ping", *settings.CELERY_BEAT_SCHEDULE}
     beat.popen.terminate()
     wait_until(lambda: systemd.hears("STOPPING=1"), "STOPPING=1")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, JsonResponse
-from drf_spectacular.utils import inline_serializer
+from drf_spectacular.utils import OpenApiResponse, inline_serializer
 from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as rest_exception_handler
@@ -41,6 +41,11 @@ ProblemSerializer = inline_serializer(
         ),
     },
 )
+
+
+def responses(reasons: dict[int, str]) -> dict[int, OpenApiResponse]:
+    """Return the problems that a view may answer, each with its reason, for the OpenAPI schema."""
+    return {code: OpenApiResponse(ProblemSerializer, description=reason) for code, reason in reasons.items()}
 
 
 def document(code: int, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:

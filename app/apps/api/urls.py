@@ -3,10 +3,13 @@
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from apps.api.task_status import TaskView
 from apps.api.views import not_found
 
 urlpatterns = [
     path("users/", include("apps.users.urls")),
+    path("reports/", include("apps.reports.urls")),
+    path("tasks/<str:task_id>/", TaskView.as_view(), name="task"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     # Split: no script inside the page, so that a strict Content-Security-Policy can forbid them.
     re_path(r"^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),

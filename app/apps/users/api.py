@@ -3,14 +3,15 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api.problems import ConflictError, ProblemSerializer
+from apps.api import problems
+from apps.api.problems import ConflictError
 from apps.users import services
 from apps.users.models import User
 
@@ -43,16 +44,15 @@ class UsersView(APIView):
         request=UserCreateSerializer,
         responses={
             201: UserSerializer,
-            **{
-                code: OpenApiResponse(ProblemSerializer, description=reason)
-                for code, reason in {
+            **problems.responses(
+                {
                     400: "broken JSON, an invalid e-mail or a weak password",
                     409: "the e-mail is taken",
                     413: "the body is larger than 1 MB",
                     415: "the body is not JSON",
                     429: "too many requests",
-                }.items()
-            },
+                }
+            ),
         },
     )
     def post(self, request: Request) -> Response:

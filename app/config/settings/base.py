@@ -165,14 +165,20 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
-REST_FRAMEWORK = {
+REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["apps.api.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.ScopedRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"users.create": "60/min"},
+    # A page that shows progress asks every second or two.
+    "DEFAULT_THROTTLE_RATES": {
+        "users.create": "60/min",
+        "reports.request": "10/min",
+        "reports.read": "240/min",
+        "tasks.read": "240/min",
+    },
     "EXCEPTION_HANDLER": "apps.api.problems.exception_handler",
     # Only nginx's own entry in X-Forwarded-For is believed; a client can write the others itself.
     "NUM_PROXIES": 1,

@@ -131,6 +131,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": crontab(minute="0", hour="2"),
         "options": {"expire_seconds": 12 * 3600},
     },
+    "reports.cleanup_old": {
+        "task": "reports.cleanup_old",
+        "schedule": crontab(minute="0", hour="3"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
     "celery.backend_cleanup": {
         "task": "celery.backend_cleanup",
         "schedule": crontab(minute="0", hour="4"),

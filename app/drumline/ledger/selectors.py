@@ -21,6 +21,9 @@ State = DurableTask.State
 PUBLISHED = {"state": State.QUEUED, "published_at__isnull": False}
 UNPUBLISHED = {"state": State.QUEUED, "published_at__isnull": True}
 
+# What ended a task that no process could report on, by the last entry of its history.
+ERRORS = {"failed": "TimeLimitExceeded", "lost": "WorkerLostError", "unknown": "NotRegistered"}
+
 
 @dataclass(slots=True)
 class QueueState:
@@ -107,6 +110,14 @@ def task_arguments(task: DurableTask) -> tuple[Any, Any]:
         return message.body, None
     args, kwargs, _ = json.loads(message.body)
     return args, kwargs
+
+
+def task_error(task: DurableTask) -> str:
+    """Return the class of the error that made it a dead letter, which tells no secrets; empty when it is none."""
+    if task.state != State.DEAD:
+        return ""
+    name, colon, _ = task.error.partition(":")
+    return name if colon and name.isidentifier() else ERRORS[task.history[-1]["what"]]
 
 
 @dataclass(frozen=True, slots=True)

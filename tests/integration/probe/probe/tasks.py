@@ -1,6 +1,7 @@
 """Tasks with an effect that a test can see, and a moment that it can choose."""
 
 import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from celery.worker.control import control_command
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
+from apps.reports import pdf
 from drumline.worker import life
 
 # No setting: nobody needs another time, but a test that waits for it.
@@ -107,3 +109,16 @@ def ignore_soft_limit() -> None:
     while time.monotonic() < deadline:
         with suppress(SoftTimeLimitExceeded):
             time.sleep(1)
+
+
+if pace := float(os.environ.get("PROBE_PAGE_SECONDS", "0")):
+    draw_page = pdf._page
+
+    def draw_page_slowly(*args) -> None:
+        """Take so long that a test can look at a report while it is made, and hear no soft limit if that is asked for."""
+        if "PROBE_DEAF" in os.environ:
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        time.sleep(pace)
+        draw_page(*args)
+
+    pdf._page = draw_page_slowly
