@@ -22,11 +22,9 @@ from apps.reports.models import PAGES_MAX, Report, ReportFile
 # Reports that a list holds; older ones are soon deleted anyway.
 LISTED = 100
 TOO_LONG, FAILED = "It took too long.", "It could not be made."
-PROBLEMS = {
-    403: "nobody is signed in",
-    404: "there is no such report, or it is somebody else's",
-    429: "too many requests",
-}
+PROBLEMS = {403: "nobody is signed in", 429: "too many requests"}
+NOT_FOUND = {404: "there is no such report, or it is somebody else's"}
+BAD_REQUEST = {400: "a bad number of days", 413: "the body is larger than 1 MB", 415: "the body is not JSON"}
 
 
 class ReportRequestSerializer(serializers.Serializer[Any]):
@@ -89,7 +87,7 @@ class ReportsView(APIView):
 
     @extend_schema(
         request=ReportRequestSerializer,
-        responses={202: ReportSerializer, **problems.responses({400: "a bad number of days", **PROBLEMS})},
+        responses={202: ReportSerializer, **problems.responses({**BAD_REQUEST, **PROBLEMS})},
     )
     def post(self, request: Request) -> Response:
         """Have a report made; `url`, which is also the Location, tells how far it is."""
@@ -110,7 +108,7 @@ class ReportView(APIView):
 
     throttle_scope = "reports.read"
 
-    @extend_schema(responses={200: ReportSerializer, **problems.responses(PROBLEMS)})
+    @extend_schema(responses={200: ReportSerializer, **problems.responses({**NOT_FOUND, **PROBLEMS})})
     def get(self, request: Request, report_id: int) -> Response:
         """Tell how far a report is."""
         report = get_object_or_404(selectors.reports_of(user_id=_user_id(request)), pk=report_id)
@@ -135,7 +133,7 @@ class ReportFileView(APIView):
         responses={
             (200, "application/pdf"): OpenApiTypes.BINARY,
             304: OpenApiResponse(description="it has the ETag of If-None-Match"),
-            **problems.responses({**PROBLEMS, 409: "it is not ready"}),
+            **problems.responses({**NOT_FOUND, 409: "it is not ready", **PROBLEMS}),
         },
     )
     def get(self, request: Request, report_id: int) -> HttpResponse:

@@ -19,8 +19,8 @@ ROOM = 3
 def report_draw(file: BinaryIO, *, title: str, days: Iterable[tuple[date, list[Event]]], pages: int) -> Iterator[int]:
     """Draw a page for each of the days, yield its number when it is drawn, and write the file after the last one.
 
-    reportlab keeps the pages in memory until then: about 5 kB each, which PAGES_MAX bounds. The same days make the same
-    bytes, since `invariant` leaves out when they were made.
+    reportlab keeps the pages in memory until then: 500 take about 15 MB, and PAGES_MAX bounds them. The same days make
+    the same bytes, since `invariant` leaves out when they were made.
     """
     canvas = Canvas(file, pagesize=A4, pageCompression=1, invariant=1)
     canvas.setTitle(title)

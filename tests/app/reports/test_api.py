@@ -142,10 +142,11 @@ def test_a_file_that_the_client_has_is_not_sent_again(ada):
     assert other.status_code == 200
 
 
-def test_the_list_holds_ones_own_reports_latest_first(ada, stranger):
-    ids = [ask(ada, {"days": days}).json()["id"] for days in (1, 2)]
+def test_the_list_holds_ones_own_reports_latest_first_and_ends(ada, stranger, monkeypatch):
+    monkeypatch.setattr("apps.reports.api.LISTED", 2)
+    ids = [ask(ada, {"days": days}).json()["id"] for days in (1, 2, 3)]
     theirs = ask(stranger, {"days": 3}).json()["id"]
-    assert [report["id"] for report in ada.get("/api/reports/").json()] == ids[::-1]
+    assert [report["id"] for report in ada.get("/api/reports/").json()] == ids[:0:-1]
     assert [report["id"] for report in stranger.get("/api/reports/").json()] == [theirs]
 
 

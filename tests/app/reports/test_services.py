@@ -62,8 +62,10 @@ def test_a_second_run_of_a_finished_report_does_nothing(report, caplog):
     tasks.generate_pdf(report.pk)
     before = ReportFile.objects.values().get(), Report.objects.values().get()
 
-    assert not tasks.generate_pdf(report.pk)
+    with mock.patch("apps.reports.pdf.report_draw") as draw:
+        assert not tasks.generate_pdf(report.pk)
 
+    draw.assert_not_called()
     assert (ReportFile.objects.values().get(), Report.objects.values().get()) == before
     assert "report_skipped" in caplog.text
 
@@ -127,11 +129,22 @@ def test_progress_is_written_once_a_second_at_the_most(report, django_assert_num
 def test_a_report_that_is_deleted_meanwhile_is_given_up(report, monkeypatch, caplog):
     monkeypatch.setattr(services, "PROGRESS", 0)
 
-    with at_page(2, lambda: report.delete() and []):
+    with at_page(2, lambda: report.delete() and []) as read:
         assert not services.report_generate(report_id=report.pk)
 
+    assert read.call_count == 2
     assert not ReportFile.objects.exists()
     assert "it was deleted, or made elsewhere" in caplog.text
+
+
+def test_a_report_that_is_made_elsewhere_meanwhile_is_given_up(report, monkeypatch):
+    monkeypatch.setattr(services, "PROGRESS", 0)
+
+    with at_page(2, lambda: services.report_generate(report_id=report.pk) and []) as read:
+        assert not services.report_generate(report_id=report.pk)
+
+    assert read.call_count == 2 + 3
+    assert state(report) == (State.READY, 3)
 
 
 def test_of_two_runs_that_end_at_once_one_makes_the_file(report):
@@ -214,7 +227,6 @@ def test_a_report_is_never_there_without_its_task(user):
     with (
         mock.patch("drumline.ledger.enqueue._insert", side_effect=OperationalError),
         pytest.raises(OperationalError),
-        transaction.atomic(),
     ):
         services.report_request(user_id=user.pk, days=1)
     assert not Report.objects.exists()
