@@ -194,6 +194,8 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Errors are problem documents (RFC 9457).",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    # A state that several components have needs a name of its own.
+    "ENUM_NAME_OVERRIDES": {"ImportStateEnum": "apps.warehouse.models.CsvImport.State"},
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     # Served from this host: the page works without the internet and tells nobody who reads it.
     "SWAGGER_UI_DIST": "SIDECAR",
