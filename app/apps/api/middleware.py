@@ -24,7 +24,7 @@ class BodyLimitMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer 413 under /api/ where the declared length is too large."""
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        limit = settings.API_BODY_LIMITS.get(request.path, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         length = request.META.get("CONTENT_LENGTH") or "0"
         if limit and request.path.startswith("/api/") and length.isdigit() and int(length) > limit:
             # Hung up on in the middle of its body, a client or a proxy would see a broken connection, not the answer.

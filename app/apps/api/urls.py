@@ -10,6 +10,7 @@ urlpatterns = [
     path("users/", include("apps.users.urls")),
     path("reports/", include("apps.reports.urls")),
     path("tasks/<str:task_id>/", TaskView.as_view(), name="task"),
+    path("imports/", include("apps.warehouse.urls")),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     # Split: no script inside the page, so that a strict Content-Security-Policy can forbid them.
     re_path(r"^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),

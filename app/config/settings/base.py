@@ -164,6 +164,8 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+# Where a body may be larger, since it is never in memory as a whole. nginx has limits of its own (app_large_bodies_kb).
+API_BODY_LIMITS = {"/api/imports/": 100_000_000}
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
@@ -178,6 +180,8 @@ REST_FRAMEWORK: dict[str, Any] = {
         "reports.request": "10/min",
         "reports.read": "240/min",
         "tasks.read": "240/min",
+        "imports.create": "30/hour",
+        "imports.read": "240/min",
     },
     "EXCEPTION_HANDLER": "apps.api.problems.exception_handler",
     # Only nginx's own entry in X-Forwarded-For is believed; a client can write the others itself.
@@ -190,6 +194,8 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Errors are problem documents (RFC 9457).",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    # A state that several components have needs a name of its own.
+    "ENUM_NAME_OVERRIDES": {"ImportStateEnum": "apps.warehouse.models.CsvImport.State"},
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     # Served from this host: the page works without the internet and tells nobody who reads it.
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -131,9 +131,19 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": crontab(minute="0", hour="2"),
         "options": {"expire_seconds": 12 * 3600},
     },
+    "warehouse.run_day": {
+        "task": "warehouse.run_day",
+        "schedule": crontab(minute="30", hour="2"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
     "reports.cleanup_old": {
         "task": "reports.cleanup_old",
         "schedule": crontab(minute="0", hour="3"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
+    "warehouse.cleanup_imports": {
+        "task": "warehouse.cleanup_imports",
+        "schedule": crontab(minute="30", hour="3"),
         "options": {"expire_seconds": 12 * 3600},
     },
     "celery.backend_cleanup": {
