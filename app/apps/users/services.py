@@ -26,7 +26,7 @@ def user_create(*, email: str, password: str, full_name: str = "") -> User:
     try:
         with transaction.atomic():
             user.save(force_insert=True)
-            notifications.welcome_email_request(user_id=user.pk)
+            notifications.welcome_emails_request(user_ids=[user.pk])
             crm.contact_sync_request(user_id=user.pk)
     except IntegrityError:
         if User.objects.filter(email=user.email).exists():

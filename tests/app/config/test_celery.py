@@ -25,6 +25,9 @@ def test_database_connections_are_reused_between_tasks():
     ("task", "queue"),
     [
         ("notifications.send_welcome_email", "high"),
+        ("notifications.send_reminder", "high"),
+        ("notifications.send_weekly_digest", "low"),
+        ("notifications.send_weekly_digest_to_user", "low"),
         ("core.ping", "default"),
         ("users.cleanup_expired_sessions", "low"),
         ("celery.backend_cleanup", "low"),
