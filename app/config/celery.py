@@ -26,6 +26,15 @@ log_receiver = CeleryReceiver()
 log_receiver.connect_worker_signals()
 
 
+@app.task(name="debug_task", bind=True, ignore_result=True)
+def debug_task(self: "Task[..., None]", *_args: Any, **_kwargs: Any) -> None:
+    """Print what reached the worker, whatever it was called with.
+
+    It is durable as any other, so that what it shows is what every task meets, and `enqueue --wait` follows it.
+    """
+    print(f"Request: {self.request!r}")  # noqa: T201  that is what it is for
+
+
 @signals.setup_logging.connect
 def use_django_logging(**_: Any) -> None:
     """Keep Celery from installing handlers of its own."""

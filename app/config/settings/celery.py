@@ -61,6 +61,7 @@ CELERY_TASK_ROUTES = {
     "reports.*": {"queue": "low"},
     "warehouse.*": {"queue": "low"},
     "celery.*": {"queue": "low"},
+    "debug_task": {"queue": "default"},
 }
 
 # Running a task: acknowledged when it ends, one at a time, never for ever.

@@ -31,6 +31,7 @@ def test_database_connections_are_reused_between_tasks():
         ("core.ping", "default"),
         ("users.cleanup_expired_sessions", "low"),
         ("celery.backend_cleanup", "low"),
+        ("debug_task", "default"),
         ("something.unrouted", "default"),
     ],
 )
@@ -56,3 +57,13 @@ def test_a_message_carries_only_what_ties_log_lines_together():
     context = {"request_id": "r", "user_id": None, "ip": "192.0.2.1", "parent_task_id": "p"}
     carry_only_what_correlates(context)
     assert context == {"request_id": "r", "parent_task_id": "p"}
+
+
+def test_the_debug_task_prints_its_request_and_stores_no_result(capsys):
+    task = app.tasks["debug_task"]
+    task.apply(args=[1], kwargs={"two": 2}, task_id="the-id")
+    printed = capsys.readouterr().out
+    assert printed.startswith("Request: <Context: ")
+    assert "'id': 'the-id'" in printed
+    assert "'two': 2" in printed
+    assert task.ignore_result
