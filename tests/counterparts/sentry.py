@@ -1,7 +1,11 @@
-"""A Sentry on loopback that takes envelopes and keeps their events, or refuses them, or says nothing."""
+"""A Sentry on loopback that takes envelopes and keeps their events, or refuses them, or says nothing.
+
+`python3 tests/counterparts/sentry.py 8104` serves by itself; `curl http://127.0.0.1:8104/` shows what was reported.
+"""
 
 import gzip
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +36,9 @@ class Sentry(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Sentry
 
+    def do_GET(self) -> None:
+        self._answer(200, self.server.events)
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.answers.wait()
@@ -40,8 +47,12 @@ class Handler(BaseHTTPRequestHandler):
             status = 403
         if status == 200:
             self.server.events += events_of(gzip.decompress(body) if self.headers["Content-Encoding"] else body)
-        answer = json.dumps({"id": "0" * 32}).encode()
+        self._answer(status, {"id": "0" * 32})
+
+    def _answer(self, status: int, body: Any) -> None:
+        answer = json.dumps(body, indent=2).encode() + b"\n"
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -71,3 +82,10 @@ def sentry_server() -> Iterator[Sentry]:
         yield server
         server.answers.set()
         server.shutdown()
+
+
+if __name__ == "__main__":
+    with Sentry(int(sys.argv[1])) as sentry:
+        sys.stdout.write(f"SENTRY_DSN={sentry.dsn}\n")
+        sys.stdout.flush()
+        sentry.serve_forever()
