@@ -59,11 +59,11 @@ def test_a_message_carries_only_what_ties_log_lines_together():
     assert context == {"request_id": "r", "parent_task_id": "p"}
 
 
-def test_the_debug_task_prints_its_request_and_stores_no_result(capsys):
+def test_the_debug_task_prints_its_request_and_stores_no_result(caplog):
     task = app.tasks["debug_task"]
+    caplog.set_level("INFO")
     task.apply(args=[1], kwargs={"two": 2}, task_id="the-id")
-    printed = capsys.readouterr().out
-    assert printed.startswith("Request: <Context: ")
-    assert "'id': 'the-id'" in printed
-    assert "'two': 2" in printed
+    assert "Request: <Context: " in caplog.text
+    assert "'id': 'the-id'" in caplog.text
+    assert "'two': 2" in caplog.text
     assert task.ignore_result
