@@ -56,6 +56,8 @@ def _init(**_: Any) -> None:
             release=settings.BASE_DIR.name,
             before_send=lambda event, _hint: scrub(event),
             include_local_variables=False,
+            # Characters of a text that are kept; the longer, the longer it takes to look through it.
+            max_value_length=4096,
             max_breadcrumbs=0,
             # Only what reports by itself: the others wrap queries, requests and log lines.
             default_integrations=False,
