@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import generics, mixins, pagination, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.api.problems import ConflictError, ProblemSerializer
+from apps.api.problems import ConflictError, responses
 from apps.notifications import services
 from apps.notifications.models import Reminder
 from apps.notifications.selectors import reminders_of
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 FARTHEST = timedelta(days=366)
 
 
-def problems(**reasons: str) -> dict[int, OpenApiResponse]:
-    """Describe the problem documents of an operation: _404="…"."""
-    return {
-        int(code.lstrip("_")): OpenApiResponse(ProblemSerializer, description=reason)
-        for code, reason in {"_403": "not signed in", "_429": "too many requests", **reasons}.items()
-    }
+ALWAYS = {403: "not signed in", 429: "too many requests"}
 
 
 class ReminderCreateSerializer(serializers.Serializer[Any]):
@@ -82,14 +77,16 @@ class RemindersView(mixins.ListModelMixin, OwnReminders):
 
     pagination_class = ReminderPages
 
-    @extend_schema(responses={200: ReminderSerializer(many=True), **problems(_404="there is no such page")})
+    @extend_schema(
+        responses={200: ReminderSerializer(many=True), **responses({**ALWAYS, 404: "there is no such page"})}
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List them, the latest first."""
         return self.list(request, *args, **kwargs)
 
     @extend_schema(
         request=ReminderCreateSerializer,
-        responses={201: ReminderSerializer, **problems(_400="no text, or no time that lies ahead")},
+        responses={201: ReminderSerializer, **responses({**ALWAYS, 400: "no text, or no time that lies ahead"})},
     )
     def post(self, request: Request) -> Response:
         """Schedule one."""
@@ -102,12 +99,17 @@ class RemindersView(mixins.ListModelMixin, OwnReminders):
 class ReminderView(mixins.RetrieveModelMixin, OwnReminders):
     """One of the caller's reminders."""
 
-    @extend_schema(responses={200: ReminderSerializer, **problems(_404="the caller has no such reminder")})
+    @extend_schema(responses={200: ReminderSerializer, **responses({**ALWAYS, 404: "the caller has no such reminder"})})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Say where it stands."""
         return self.retrieve(request, *args, **kwargs)
 
-    @extend_schema(responses={204: None, **problems(_404="the caller has no such reminder", _409="it was sent before")})
+    @extend_schema(
+        responses={
+            204: None,
+            **responses({**ALWAYS, 404: "the caller has no such reminder", 409: "it was sent before"}),
+        }
+    )
     def delete(self, request: Request, *_: Any, **__: Any) -> Response:
         """Cancel it; it stays on the list."""
         try:

@@ -21,6 +21,7 @@ from apps.notifications.models import Email, Reminder
 from apps.notifications.selectors import monday_of, reminders_of_week
 from apps.users.models import User
 from apps.users.selectors import digest_users, user_find
+from drumline.ledger.owners import owned
 from drumline.ledger.services import tasks_discard
 
 logger = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ def reminder_schedule(*, user: User, text: str, at: datetime | None = None, in_s
     due_at = at or timezone.now() + timedelta(seconds=in_seconds)
     reminder = Reminder.objects.create(user=user, text=text, due_at=due_at, task_id=uuid4())
     when = {"eta": at} if at else {"countdown": in_seconds}
-    task = signature("notifications.send_reminder", args=(reminder.pk,))
+    task = owned(signature("notifications.send_reminder", args=(reminder.pk,)), owner=user.pk)
     task.apply_async(task_id=str(reminder.task_id), **when)
     return reminder
 

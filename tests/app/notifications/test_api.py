@@ -89,6 +89,12 @@ def test_everybody_lists_and_reads_their_own(ada, stranger):
     assert ada.get("/api/reminders/?page=9").status_code == 404
 
 
+def test_who_asked_for_a_reminder_may_ask_about_its_task(ada, stranger):
+    task = f"/api/tasks/{post(ada, text='x', in_seconds=60).json()['task_id']}/"
+    assert ada.get(task).json()["queue"] == "high"
+    assert reasons(stranger.get(task), 404) == set()
+
+
 def test_a_reminder_is_cancelled_once_or_twice_and_stays_on_the_list(ada):
     reminder = post(ada, text="x", in_seconds=60).json()
     for _ in range(2):
