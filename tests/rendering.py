@@ -19,6 +19,8 @@ from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 
+init_plugin_loader([])
+
 ROLES = sorted(path for path in (ANSIBLE / "roles").iterdir() if path.is_dir())
 HOST = "drumline-local"
 
@@ -44,7 +46,6 @@ class Playbooks:
     """The variables of one host of an inventory, as a role of the site would see them."""
 
     def __init__(self, inventory: str = "local", host: str = HOST, **overrides: Any) -> None:
-        init_plugin_loader([])
         self._loader = DataLoader()
         self._loader.set_basedir(str(ANSIBLE))
         sources = str(ANSIBLE / "inventories" / inventory / "hosts.yml")

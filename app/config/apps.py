@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.utils.module_loading import autodiscover_modules
 
 
@@ -15,3 +16,6 @@ class ProjectConfig(AppConfig):
         """Make the project's Celery application the current one, with every task registered."""
         import_module("config.celery")
         autodiscover_modules("tasks")
+        # Every process of the fleet comes through here: web, worker, relay and beat.
+        if settings.SENTRY_DSN:
+            import_module("config.sentry").start()

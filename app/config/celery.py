@@ -3,6 +3,7 @@
 import logging.config
 from typing import Any
 
+import structlog
 from celery import Celery, Task, signals
 from django.conf import settings
 from django.dispatch import receiver
@@ -11,6 +12,8 @@ from django_structlog.celery.signals import bind_extra_task_metadata, modify_con
 from structlog.contextvars import bind_contextvars
 
 from config import env
+
+logger = structlog.get_logger(__name__)
 
 env.settings_module()
 
@@ -24,6 +27,15 @@ CARRIED = ("request_id", "user_id", "parent_task_id")
 # One receiver in every process; the library's own switches would connect two in a worker and log twice.
 log_receiver = CeleryReceiver()
 log_receiver.connect_worker_signals()
+
+
+@app.task(name="debug_task", bind=True, ignore_result=True)
+def debug_task(self: "Task[..., None]", *_args: Any, **_kwargs: Any) -> None:
+    """Print what reached the worker into its log, whatever it was called with.
+
+    It is durable as any other, so that what it shows is what every task meets, and `enqueue --wait` follows it.
+    """
+    logger.info("Request: %r", self.request)
 
 
 @signals.setup_logging.connect

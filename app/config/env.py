@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 T = TypeVar("T")
 
@@ -169,6 +170,19 @@ def url(name: str, schemes: tuple[str, ...], *, example: str, secret: bool = Fal
         return value
 
     return _read(name, "url", parse, example=example, secret=secret)
+
+
+def time_zone(name: str, *, example: str) -> str:
+    """Read the name of a time zone that this host knows."""
+
+    def parse(value: str) -> str:
+        try:
+            return ZoneInfo(value).key
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            message = f"is {value!r}, which is no time zone"
+            raise ValueError(message) from None
+
+    return _read(name, "time zone", parse, example=example)
 
 
 def settings_module() -> str:

@@ -15,8 +15,10 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django_celery_beat.admin import PeriodicTaskAdmin
+from django_celery_beat import admin as beat_admin
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
+from drumline.beat.forms import CrontabForm, PeriodicTaskForm
 from drumline.ledger import selectors, services
 from drumline.ledger.message import ledger_id
 from drumline.models import CodeScheduleEntry, DurableTask, Heartbeat, MissedRuns, Worker
@@ -297,7 +299,29 @@ class MissedRunsInline(admin.StackedInline):  # type: ignore[type-arg]
     extra = 0
 
 
-PeriodicTaskAdmin.inlines = [*PeriodicTaskAdmin.inlines, MissedRunsInline]
+class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # the library ships no types
+    """The library's page, with everything checked before it is saved, and the policy for missed runs."""
+
+    form = PeriodicTaskForm
+    inlines = (MissedRunsInline,)
+    fieldsets = tuple(
+        (
+            name,
+            {**options, "fields": [field for field in options["fields"] if field not in PeriodicTaskForm.Meta.exclude]},
+        )
+        for name, options in beat_admin.PeriodicTaskAdmin.fieldsets
+    )
+
+
+class CrontabScheduleAdmin(beat_admin.CrontabScheduleAdmin):  # type: ignore[misc]
+    """The library's page, for crontabs that are due some day."""
+
+    form = CrontabForm
+
+
+for model, model_admin in ((PeriodicTask, PeriodicTaskAdmin), (CrontabSchedule, CrontabScheduleAdmin)):
+    admin.site.unregister(model)
+    admin.site.register(model, model_admin)
 
 
 def _ids(rows: QuerySet[DurableTask]) -> list[UUID]:

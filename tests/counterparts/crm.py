@@ -1,6 +1,11 @@
-"""A CRM on loopback that answers as a test says, and remembers what it was asked."""
+"""A CRM on loopback that answers as a test says, and remembers what it was asked.
+
+`python3 tests/counterparts/crm.py 8101` serves by itself. What it makes of a contact is in its e-mail: `away@…` finds it
+broken twice, `busy@…` is asked for patience, `refused@…` is refused, and everybody else is taken.
+"""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +24,29 @@ class Crm(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/api/"
         self.answers: list[tuple[int, dict[str, str]]] = []
         self.asked: list[Asked] = []
+
+    def answer(self, body: Any) -> tuple[int, dict[str, str]]:
+        return self.answers.pop(0) if self.answers else (200, {})
+
+
+class MoodyCrm(Crm):
+    """It answers each contact in its own way."""
+
+    def answer(self, body: Any) -> tuple[int, dict[str, str]]:
+        before = sum(asked.body == body for asked in self.asked) - 1
+        match body["email"].split("@")[0]:
+            case "away" if before < 2:
+                return 500, {}
+            case "busy" if before < 1:
+                return 429, {"Retry-After": "20"}
+            case "refused":
+                return 422, {}
+        return 200, {}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(Asked(self.path, self.headers.get("Authorization", ""), body))
-        status, headers = self.server.answers.pop(0) if self.server.answers else (200, {})
+        status, headers = self.server.answer(body)
         answer = json.dumps({"id": "C-1"} if status == 200 else {"error": "the reason"}).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(answer)), **headers}.items():
@@ -50,3 +73,10 @@ def crm_server() -> Iterator[Crm]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
+
+
+if __name__ == "__main__":
+    with MoodyCrm(int(sys.argv[1])) as crm:
+        sys.stdout.write(f"CRM_URL={crm.url}\n")
+        sys.stdout.flush()
+        crm.serve_forever()

@@ -28,6 +28,13 @@ class Mailbox(Message):
     def __init__(self) -> None:
         super().__init__(EmailMessage)
         self.messages: list[EmailMessage] = []
+        self.refused: set[str] = set()
+
+    async def handle_RCPT(self, _server, _session, envelope, address, _options) -> str:  # noqa: N802  aiosmtpd's name
+        if address in self.refused:
+            return "550 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     def handle_message(self, message: EmailMessage) -> None:
         self.messages.append(message)

@@ -253,13 +253,30 @@ class Application:
     def post(self, path: str, body: Any, **headers: str) -> Answer:
         return self.request("POST", path, body, **headers)
 
+    def sign_in(self, email: str) -> dict[str, str]:
+        """Return the headers of a browser that is signed in."""
+        code = f"""
+from django.contrib.auth import SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY, get_user_model
+from django.contrib.sessions.backends.db import SessionStore
+user = get_user_model().objects.get(email={email!r})
+session = SessionStore()
+session[SESSION_KEY], session[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
+session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+session.create()
+print(session.session_key)
+"""
+        key, token = self.manage("shell", "-v", "0", "-c", code).stdout.strip(), "t" * 32
+        cookie = f"sessionid={key}; csrftoken={token}"
+        return {"Cookie": cookie, "X-CSRFToken": token, "Referer": "https://testserver/"}
+
     def manage(
-        self, *args: str, check: bool = True, seconds: float = 120, **env: str
+        self, *args: str, check: bool = True, seconds: float = 120, text: str | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             [PYTHON, "manage.py", *args],
             cwd=self.cwd,
             env={**self.env, **env},
+            input=text,
             capture_output=True,
             text=True,
             timeout=seconds,

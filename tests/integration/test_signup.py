@@ -19,7 +19,7 @@ def test_a_new_account_gets_its_e_mail_and_one_request_id_ties_the_logs_together
     message = mailbox.wait_for("ada@example.com")
     assert "Hello Ada" in message.get_payload()
     done = wait_until(lambda: worker.said("task_succeeded", request_id="request-from-nginx-1"), "the task's last line")
-    sent = worker.said("welcome_email_sent", request_id="request-from-nginx-1")
+    sent = worker.said("email_sent", kind="welcome", request_id="request-from-nginx-1")
     [enqueued] = web.said("task_enqueued", request_id="request-from-nginx-1")
     assert len(sent) == 1
     for line in (*sent, *done):

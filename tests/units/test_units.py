@@ -19,7 +19,8 @@ STUB_UNITS += ("sockets.target", "slices.target", "-.slice", "system.slice")
 def root(tmp_path_factory: pytest.TempPathFactory, service_files: dict[str, str]) -> Path:
     """A file system that holds the rendered units and a stub for every program that they start."""
     root = tmp_path_factory.mktemp("root")
-    for path, content in service_files.items():
+    counterparts = Playbooks("local").value("counterparts", "__counterparts_files")
+    for path, content in (service_files | {file["path"]: file["content"] for file in counterparts}).items():
         target = root / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
@@ -38,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, service_files: dict[str, str]
 @pytest.fixture(scope="session")
 def units(playbooks: Playbooks) -> list[str]:
     names: list[str] = playbooks.value("app_services", "app_services_units")
-    return names
+    return [*names, "drumline-counterpart@crm.service"]
 
 
 def test_systemd_accepts_every_unit_without_a_warning(root: Path, units: list[str]) -> None:

@@ -8,6 +8,7 @@ from apps.api.views import not_found
 
 urlpatterns = [
     path("users/", include("apps.users.urls")),
+    path("reminders/", include("apps.notifications.urls")),
     path("reports/", include("apps.reports.urls")),
     path("tasks/<str:task_id>/", TaskView.as_view(), name="task"),
     path("imports/", include("apps.warehouse.urls")),

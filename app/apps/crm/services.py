@@ -1,9 +1,10 @@
 """Keeping the CRM's copy of a user."""
 
+from collections.abc import Iterable
+
 import structlog
-from celery import signature
+from celery import group, signature
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
 from apps.crm import client
@@ -13,10 +14,10 @@ from apps.users.selectors import user_find
 logger = structlog.get_logger(__name__)
 
 
-def contact_sync_request(*, user_id: int) -> None:
-    """Have the user copied once the caller's transaction is committed; without a CRM nothing happens."""
+def contacts_sync_request(*, user_ids: Iterable[int]) -> None:
+    """Have the users copied once the caller's transaction is committed; without a CRM nothing happens."""
     if settings.CRM_URL:
-        transaction.on_commit(signature("integrations.sync_to_crm", args=(user_id,)).apply_async, robust=True)
+        group(signature("integrations.sync_to_crm", args=(user_id,)) for user_id in user_ids).apply_async()
 
 
 def contact_sync(*, user_id: int) -> bool:

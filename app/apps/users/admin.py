@@ -16,7 +16,7 @@ class UserAdmin(StockUserAdmin):  # type: ignore[type-arg]  # the class is not g
     search_fields = ("email", "full_name")
     readonly_fields = ("last_login", "created_at")
     fieldsets = (
-        (None, {"fields": ("email", "password", "full_name")}),
+        (None, {"fields": ("email", "password", "full_name", "weekly_digest")}),
         ("Permissions", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
         ("Dates", {"fields": ("last_login", "created_at")}),
     )

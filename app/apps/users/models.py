@@ -44,6 +44,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     full_name = models.CharField(max_length=150, blank=True)
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False, help_text="May sign in to the administration, /ops/ and Flower.")
+    weekly_digest = models.BooleanField(default=True, db_default=True, help_text="Gets the weekly digest.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()

@@ -1,7 +1,10 @@
 """Changing users."""
 
+from collections.abc import Iterable
+
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -26,13 +29,47 @@ def user_create(*, email: str, password: str, full_name: str = "") -> User:
     try:
         with transaction.atomic():
             user.save(force_insert=True)
-            notifications.welcome_email_request(user_id=user.pk)
-            crm.contact_sync_request(user_id=user.pk)
+            notifications.welcome_emails_request(user_ids=[user.pk])
+            crm.contacts_sync_request(user_ids=[user.pk])
     except IntegrityError:
         if User.objects.filter(email=user.email).exists():
             raise EmailTakenError from None
         raise
     return user
+
+
+class ImportRefusedError(Exception):
+    """Nothing was imported; `reasons` says why, each with the number of its line."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons = reasons
+        super().__init__("\n".join(reasons))
+
+
+@transaction.atomic
+def users_import(*, people: Iterable[tuple[int, str, str]]) -> int:
+    """Create accounts of (line, e-mail, full name) in bulk, all or none, with their welcome e-mails; return how many.
+
+    An account that exists stays as it is, so that an import may be repeated. The new ones have no password.
+    """
+    users: dict[str, User] = {}
+    reasons = []
+    for line, email, full_name in people:
+        user = User(email=canonical_email(email), full_name=full_name)
+        user.set_unusable_password()
+        try:
+            user.clean_fields()
+        except ValidationError as error:
+            reasons.append(f"line {line}: {' '.join(error.messages)}")
+        users.setdefault(user.email, user)
+    if reasons:
+        raise ImportRefusedError(reasons)
+    there = set(User.objects.filter(email__in=users).values_list("email", flat=True))
+    created = User.objects.bulk_create([user for email, user in users.items() if email not in there], batch_size=1000)
+    ids = [user.pk for user in created]
+    notifications.welcome_emails_request(user_ids=ids)
+    crm.contacts_sync_request(user_ids=ids)
+    return len(ids)
 
 
 def sessions_delete_expired(*, batch: int = 1000, batches: int = 100) -> int:

@@ -19,7 +19,6 @@ with env.together():
         "DJANGO_SECRET_KEY", example="fifty or more random characters, " * 2, secret=True, at_least=50
     )
     ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS", example="drumline.example.com,localhost")
-    TIME_ZONE = env.string("DJANGO_TIME_ZONE", example="UTC")
     DATABASE_URL = env.url(
         "DATABASE_URL",
         ("postgres", "postgresql", "sqlite"),
@@ -177,6 +176,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     # A page that shows progress asks every second or two.
     "DEFAULT_THROTTLE_RATES": {
         "users.create": "60/min",
+        "reminders": "120/min",
         "reports.request": "10/min",
         "reports.read": "240/min",
         "tasks.read": "240/min",

@@ -1,8 +1,10 @@
 """Celery, by the production checklist. Django reads these names; Celery strips the prefix."""
 
+from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from celery.schedules import crontab
+from django_celery_beat.tzcrontab import TzAwareCrontab
 from kombu import Exchange, Queue
 
 from config import env
@@ -17,6 +19,8 @@ with env.together():
     # Seconds after which Redis gives an unacknowledged message to another worker. It must exceed the longest time
     # limit and drain timeout; RabbitMQ's own `consumer_timeout` must, too.
     VISIBILITY_TIMEOUT = env.integer("CELERY_VISIBILITY_TIMEOUT", example="7200", at_least=1)
+    # The site's: of the schedule below, and of what people see.
+    TIME_ZONE = env.time_zone("DJANGO_TIME_ZONE", example="UTC")
 
 ON_RABBITMQ = CELERY_BROKER_URL.startswith("amqp")
 
@@ -57,6 +61,7 @@ CELERY_TASK_ROUTES = {
     "reports.*": {"queue": "low"},
     "warehouse.*": {"queue": "low"},
     "celery.*": {"queue": "low"},
+    "debug_task": {"queue": "default"},
 }
 
 # Running a task: acknowledged when it ends, one at a time, never for ever.
@@ -125,7 +130,14 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "inte
 # The schedule lives in the database, where an operator adds to it; these entries belong to the code.
 CELERY_BEAT_SCHEDULER = "drumline.beat.scheduler:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+# Their times are the site's wall clock; Celery's own `crontab` would take CELERY_TIMEZONE.
+crontab = partial(TzAwareCrontab, tz=ZoneInfo(TIME_ZONE))
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "notifications.send_weekly_digest": {
+        "task": "notifications.send_weekly_digest",
+        "schedule": crontab(minute="0", hour="8", day_of_week="mon"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
     "users.cleanup_expired_sessions": {
         "task": "users.cleanup_expired_sessions",
         "schedule": crontab(minute="0", hour="2"),

@@ -25,9 +25,13 @@ def test_database_connections_are_reused_between_tasks():
     ("task", "queue"),
     [
         ("notifications.send_welcome_email", "high"),
+        ("notifications.send_reminder", "high"),
+        ("notifications.send_weekly_digest", "low"),
+        ("notifications.send_weekly_digest_to_user", "low"),
         ("core.ping", "default"),
         ("users.cleanup_expired_sessions", "low"),
         ("celery.backend_cleanup", "low"),
+        ("debug_task", "default"),
         ("something.unrouted", "default"),
     ],
 )
@@ -53,3 +57,13 @@ def test_a_message_carries_only_what_ties_log_lines_together():
     context = {"request_id": "r", "user_id": None, "ip": "192.0.2.1", "parent_task_id": "p"}
     carry_only_what_correlates(context)
     assert context == {"request_id": "r", "parent_task_id": "p"}
+
+
+def test_the_debug_task_prints_its_request_and_stores_no_result(caplog):
+    task = app.tasks["debug_task"]
+    caplog.set_level("INFO")
+    task.apply(args=[1], kwargs={"two": 2}, task_id="the-id")
+    assert "Request: <Context: " in caplog.text
+    assert "'id': 'the-id'" in caplog.text
+    assert "'two': 2" in caplog.text
+    assert task.ignore_result

@@ -50,6 +50,9 @@ def test_a_block_inside_a_block_reports_to_the_outer_one():
         (lambda: env.url("V", ("redis",), example="redis://h"), "http://h", "has the scheme 'http'"),
         (lambda: env.url("V", ("redis",), example="redis://h"), "redis://h:port", "is not a URL"),
         (lambda: env.url("V", ("redis",), example="redis://h"), "redis:", "names neither a host nor a path"),
+        (lambda: env.time_zone("V", example="UTC"), "Europe/Wien", "is 'Europe/Wien', which is no time zone"),
+        (lambda: env.time_zone("V", example="UTC"), "../etc/passwd", "which is no time zone"),
+        (lambda: env.time_zone("V", example="UTC"), "Europe", "which is no time zone"),
         (lambda: env.string("V", example="x" * 50, at_least=50), "short", "has 5 characters and needs at least 50"),
     ],
 )
@@ -67,6 +70,7 @@ def test_a_malformed_value_says_what_is_wrong_with_it(monkeypatch, read, value, 
         (lambda: env.boolean("V", example="true"), "False", False),
         (lambda: env.words("V", example="a"), "a, b", ["a", "b"]),
         (lambda: env.url("V", ("redis",), example="redis://h"), "redis://:p%40ss@h:1/0", "redis://:p%40ss@h:1/0"),
+        (lambda: env.time_zone("V", example="UTC"), "Europe/Vienna", "Europe/Vienna"),
         (lambda: env.optional_string("V", example="x"), "", ""),
     ],
 )

@@ -1,10 +1,14 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+
+from drumline.beat.due import due_after
 
 APP = Path(__file__).resolve().parents[3] / "app"
 PRODUCTION = {
@@ -136,3 +140,36 @@ def test_queues_on_rabbitmq_are_quorum_queues_and_a_publish_waits_for_the_confir
     assert arguments == [{"x-queue-type": "quorum"}] * 3
     assert options["confirm_publish"] is True
     assert "visibility_timeout" not in options
+
+
+@pytest.mark.parametrize(
+    ("entry", "last", "due"),
+    [
+        # The clocks of Vienna are put forward on Sunday 29 March 2026, and back on Sunday 25 October.
+        ("notifications.send_weekly_digest", "2026-03-23T08:00+01:00", "2026-03-30T08:00+02:00"),
+        ("notifications.send_weekly_digest", "2026-10-19T08:00+02:00", "2026-10-26T08:00+01:00"),
+        ("users.cleanup_expired_sessions", "2026-03-28T02:00+01:00", "2026-03-29T03:00+02:00"),
+        ("users.cleanup_expired_sessions", "2026-03-29T03:00+02:00", "2026-03-30T02:00+02:00"),
+        ("users.cleanup_expired_sessions", "2026-10-24T02:00+02:00", "2026-10-25T02:00+02:00"),
+        ("users.cleanup_expired_sessions", "2026-10-25T02:00+02:00", "2026-10-26T02:00+01:00"),
+    ],
+)
+def test_the_codes_schedule_follows_the_sites_clock_through_its_changes(vienna, entry, last, due):
+    last, due = datetime.fromisoformat(last), datetime.fromisoformat(due)
+    assert due_after(vienna[entry], last, last) == due
+
+
+@pytest.fixture(scope="module")
+def vienna():
+    """The schedule of a site in Vienna."""
+    dump = "import pickle, sys; from config.settings import production as it; "
+    dump += "sys.stdout.write(pickle.dumps({n: e['schedule'] for n, e in it.CELERY_BEAT_SCHEDULE.items()}).hex())"
+    told = run("-c", dump, DJANGO_TIME_ZONE="Europe/Vienna")
+    assert told.returncode == 0, told.stderr
+    return pickle.loads(bytes.fromhex(told.stdout))
+
+
+def test_a_time_zone_that_is_none_is_refused():
+    result = run("manage.py", "check", DJANGO_TIME_ZONE="Europe/Wien")
+    assert result.returncode == 1
+    assert "DJANGO_TIME_ZONE is 'Europe/Wien', which is no time zone" in result.stderr

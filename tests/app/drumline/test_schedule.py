@@ -1,11 +1,16 @@
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 from celery import Celery
 from celery.schedules import crontab
 from django.core.management import call_command
 from django.db import OperationalError
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from drumline.beat import scheduler as scheduler_module
+from drumline.beat.due import due_after
 from drumline.beat.schedule import schedule_sync
 from drumline.beat.scheduler import Scheduler
 from drumline.models import Heartbeat
@@ -44,6 +49,19 @@ def test_an_operators_change_of_the_time_is_undone():
     PeriodicTask.objects.update(crontab=other)
     assert schedule_sync(app=project(nightly=nightly())).updated == ["nightly"]
     assert PeriodicTask.objects.get().crontab.hour == "2"
+
+
+def test_the_time_zone_of_an_entry_reaches_the_database():
+    weekly = TzAwareCrontab(minute="0", hour="8", day_of_week="mon", tz=ZoneInfo("Europe/Vienna"))
+    schedule_sync(app=project(weekly={"task": "core.ping", "schedule": weekly}))
+    assert schedule_sync(app=project(weekly={"task": "core.ping", "schedule": weekly})).unchanged == ["weekly"]
+    row = PeriodicTask.objects.get()
+    assert row.crontab.timezone == ZoneInfo("Europe/Vienna")
+    before, after = datetime(2026, 10, 19, 6, tzinfo=UTC), datetime(2026, 10, 26, 7, tzinfo=UTC)
+    assert due_after(row.schedule, before, before) == after
+    moved = TzAwareCrontab(minute="0", hour="8", day_of_week="mon", tz=ZoneInfo("Asia/Tokyo"))
+    assert schedule_sync(app=project(weekly={"task": "core.ping", "schedule": moved})).updated == ["weekly"]
+    assert PeriodicTask.objects.get().crontab.timezone == ZoneInfo("Asia/Tokyo")
 
 
 def test_what_an_operator_added_is_never_touched():

@@ -3,6 +3,8 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.urls import reverse
 
+from apps.notifications.services import reminder_schedule
+
 pytestmark = pytest.mark.django_db
 
 
@@ -39,3 +41,11 @@ def test_an_account_is_added_and_changed_by_hand(staff):
     assert answer.status_code == 302, answer.context["errors"]
     user = get_user_model().objects.get(email="grace@example.com")
     assert staff.get(reverse("admin:users_user_change", args=[user.pk])).status_code == 200
+
+
+def test_a_reminder_is_shown_without_its_text_and_changed_by_nobody(staff, user):
+    reminder = reminder_schedule(user=user, text="between me and me", in_seconds=60)
+    page = staff.get(reverse("admin:notifications_reminder_change", args=[reminder.pk])).content.decode()
+    assert "scheduled for" in page
+    assert "between me and me" not in page
+    assert 'name="_save"' not in page

@@ -6,6 +6,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from apps.notifications.models import Email
+from drumline.models import DurableTask
 
 User = get_user_model()
 ACCOUNT = {"email": "Ada@Example.com", "password": "difference engine no. 2", "full_name": "Ada"}
@@ -47,12 +48,15 @@ def test_a_good_request_creates_an_account_without_showing_its_password(post):
     assert Email.objects.filter(user=user, sent_at=None).exists()
 
 
-def test_the_welcome_e_mail_is_enqueued_only_after_the_commit(post, django_capture_on_commit_callbacks):
-    with mock.patch("celery.canvas.Signature.apply_async") as apply_async:
-        with django_capture_on_commit_callbacks(execute=False) as callbacks:
+def test_the_welcome_e_mail_is_part_of_the_accounts_transaction_and_published_after_it(
+    post, django_capture_on_commit_callbacks
+):
+    with mock.patch("drumline.ledger.enqueue.publish") as publish:
+        with django_capture_on_commit_callbacks(execute=True):
             post(ACCOUNT)
-        apply_async.assert_not_called()
-        assert len(callbacks) == 1
+            assert DurableTask.objects.filter(name="notifications.send_welcome_email").count() == 1
+            publish.assert_not_called()
+        publish.assert_called_once()
 
 
 @pytest.mark.parametrize("email", ["ada@example.com", "ADA@EXAMPLE.COM"])

@@ -71,6 +71,12 @@ def fail(words: str) -> None:
     raise RuntimeError(words)
 
 
+@shared_task(name="probe.die", max_attempts=1)
+def die(token: str) -> None:  # noqa: ARG001  it is there to be seen, or not
+    """End the process without a word, as the kernel does when memory is short."""
+    os._exit(9)
+
+
 @shared_task(name="probe.retry_in_a_transaction", bind=True, max_retries=2)
 def retry_in_a_transaction(self, folder: str, name: str) -> None:
     """Fail twice inside a transaction, and succeed the third time."""

@@ -1,0 +1,142 @@
+"""What an operator schedules in the administration, and what is refused there."""
+
+from html import unescape
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.urls import reverse
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+
+from drumline.models import MissedRuns
+
+pytestmark = pytest.mark.django_db
+
+DAILY = {"minute": "0", "hour": "8", "day_of_month": "*", "month_of_year": "*", "day_of_week": "*", "timezone": "UTC"}
+
+
+@pytest.fixture
+def root(client):
+    client.force_login(get_user_model().objects.create_superuser("root@example.com", "p"))
+    return client
+
+
+@pytest.fixture
+def save(root):
+    """Add or change a periodic task, and return the form's errors."""
+
+    def save(row=None, **changes):
+        fields = {
+            "name": "mine",
+            "regtask": "core.ping",
+            "task": "",
+            "enabled": "on",
+            "interval": IntervalSchedule.objects.get_or_create(every=6, period="hours")[0].pk,
+            "args": "[]",
+            "kwargs": "{}",
+            "headers": "{}",
+            "missed_runs-TOTAL_FORMS": "1",
+            "missed_runs-INITIAL_FORMS": "0",
+            "missed_runs-0-policy": "all",
+            **changes,
+        }
+        page = reverse("admin:django_celery_beat_periodictask_add")
+        if row:
+            page = reverse("admin:django_celery_beat_periodictask_change", args=[row.pk])
+        answer = root.post(page, {name: value for name, value in fields.items() if value is not None})
+        return {} if answer.status_code == 302 else answer.context["adminform"].form.errors
+
+    return save
+
+
+def crontab(**fields) -> int:
+    return CrontabSchedule.objects.create(**{**DAILY, **fields}).pk
+
+
+def test_a_task_is_scheduled_with_arguments_a_queue_and_a_policy(save):
+    assert save(args="[0.5]", queue="low", expire_seconds="60") == {}
+    row = PeriodicTask.objects.get()
+    assert (row.task, row.args, row.queue, row.exchange, row.enabled) == ("core.ping", "[0.5]", "low", None, True)
+    assert MissedRuns.objects.get(periodic_task=row).policy == "all"
+
+
+def test_empty_arguments_are_none(save):
+    assert save(args=" ", kwargs="", headers="", queue="") == {}
+    row = PeriodicTask.objects.get()
+    assert (row.args, row.kwargs, row.queue) == ("[]", "{}", None)
+
+
+def test_a_task_is_changed(save):
+    save()
+    row = PeriodicTask.objects.get()
+    nightly = crontab(hour="3")
+    policy = {"missed_runs-INITIAL_FORMS": "1", "missed_runs-0-id": row.missed_runs.pk}
+    policy |= {"missed_runs-0-periodic_task": row.pk, "missed_runs-0-policy": "skip"}
+    assert save(row, interval=None, crontab=nightly, **policy) == {}
+    row.refresh_from_db()
+    assert (row.interval, row.crontab.hour, row.missed_runs.policy) == (None, "3", "skip")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"regtask": "core.pong"}, "regtask", "There is no task 'core.pong'."),
+        ({"regtask": "", "task": "core.pong"}, "task", "There is no task 'core.pong'."),
+        ({"regtask": "", "task": "x" * 201}, "task", "at most 200 characters"),
+        ({"regtask": "", "task": ""}, "task", "Need name of task"),
+        ({"args": "[1"}, "args", "This is not JSON"),
+        ({"args": "7"}, "args", "This must be a list"),
+        ({"args": "[" * 100_000}, "args", "This is not JSON"),
+        ({"args": "[1, 2, 3]"}, "args", "The task does not take these"),
+        ({"kwargs": '{"second": 1}'}, "args", "The task does not take these"),
+        ({"kwargs": "[]"}, "kwargs", "This must be an object"),
+        ({"kwargs": "{'seconds': 1}"}, "kwargs", "This is not JSON"),
+        ({"headers": "[]"}, "headers", "This must be an object"),
+        ({"queue": "hgih"}, "queue", "There is no queue 'hgih'. Declared are default, high, low."),
+        ({"name": ""}, "name", "required"),
+        ({"interval": None}, "__all__", "must be set"),
+        ({"expire_seconds": "5", "expires_0": "2030-01-01", "expires_1": "00:00"}, "__all__", "Only one can be set"),
+    ],
+)
+def test_what_could_not_run_is_refused_at_its_field(save, changes, field, message):
+    errors = save(**changes)
+    assert message in unescape(str(errors.get(field))), errors
+    assert not PeriodicTask.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"day_of_month": "31", "month_of_year": "2"}, "is never due"),
+        ({"day_of_month": "31", "month_of_year": "4,6,9,11"}, "is never due"),
+        # The library's own help names it as a Sunday, and beat passes over it without a word.
+        ({"day_of_week": "7"}, "This is no crontab"),
+    ],
+)
+def test_a_crontab_that_never_comes_is_refused_where_it_is_made_and_where_it_is_used(save, root, fields, message):
+    answer = root.post(reverse("admin:django_celery_beat_crontabschedule_add"), {**DAILY, **fields, **inline()})
+    assert message in str(answer.context["adminform"].form.errors)
+    assert not CrontabSchedule.objects.exists()
+
+    errors = save(interval=None, crontab=crontab(**fields))
+    assert message in str(errors["crontab"])
+    assert not PeriodicTask.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"day_of_month": "29", "month_of_year": "2"}, {"day_of_week": "mon-fri", "timezone": "Europe/Vienna"}],
+    ids=["daily", "leap day", "weekdays"],
+)
+def test_a_crontab_that_comes_is_saved(root, fields):
+    answer = root.post(reverse("admin:django_celery_beat_crontabschedule_add"), {**DAILY, **fields, **inline()})
+    assert answer.status_code == 302
+    assert CrontabSchedule.objects.count() == 1
+
+
+def test_a_field_that_is_wrong_by_itself_is_named(root):
+    answer = root.post(reverse("admin:django_celery_beat_crontabschedule_add"), {**DAILY, "hour": "25", **inline()})
+    assert list(answer.context["adminform"].form.errors) == ["hour"]
+
+
+def inline() -> dict[str, str]:
+    return {"periodictask_set-TOTAL_FORMS": "0", "periodictask_set-INITIAL_FORMS": "0"}
