@@ -5,8 +5,10 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from apps.api.task_status import TaskView
 from apps.api.views import not_found
+from apps.users.session import SessionView
 
 urlpatterns = [
+    path("session/", SessionView.as_view(), name="session"),
     path("users/", include("apps.users.urls")),
     path("reminders/", include("apps.notifications.urls")),
     path("reports/", include("apps.reports.urls")),

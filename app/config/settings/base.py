@@ -176,6 +176,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     # A page that shows progress asks every second or two.
     "DEFAULT_THROTTLE_RATES": {
         "users.create": "60/min",
+        "session": "60/min",
         "reminders": "120/min",
         "reports.request": "10/min",
         "reports.read": "240/min",

@@ -1,0 +1,81 @@
+"""/api/session/: signing in and out, for people who never see the administration."""
+
+from typing import Any
+
+from django.contrib.auth import authenticate, login, logout
+from django.middleware.csrf import get_token
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.api import problems
+from apps.users.api import UserSerializer
+from apps.users.models import User
+
+
+class SessionCreateSerializer(serializers.Serializer[Any]):
+    """Who signs in."""
+
+    email = serializers.EmailField(max_length=254)
+    password = serializers.CharField(max_length=128, trim_whitespace=False, write_only=True)
+
+
+class SessionSerializer(serializers.Serializer[Any]):
+    """Who is signed in, and what every request that changes something must carry as X-CSRFToken."""
+
+    user = UserSerializer()
+    csrf_token = serializers.CharField()
+
+
+class SessionView(APIView):
+    """The caller's session."""
+
+    permission_classes = (AllowAny,)
+    throttle_scope = "session"
+
+    def get_authenticators(self) -> list[Any]:
+        """Sign in whoever asks, also with a cookie that is worth nothing any more.
+
+        Another site cannot sign its visitors in here: it cannot send JSON without being asked for permission first.
+        """
+        return [] if self.request.method == "POST" else [SessionAuthentication()]
+
+    @extend_schema(responses={200: SessionSerializer, **problems.responses({404: "nobody is signed in"})})
+    def get(self, request: Request) -> Response:
+        """Say who is signed in."""
+        if not request.user.is_authenticated:
+            raise NotFound("Nobody is signed in.")
+        return self._session(request, request.user)
+
+    @extend_schema(
+        request=SessionCreateSerializer,
+        responses={
+            200: SessionSerializer,
+            **problems.responses({400: "the e-mail or the password is wrong", 429: "too many requests"}),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Sign in."""
+        serializer = SessionCreateSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        given = serializer.validated_data
+        user = authenticate(request, username=given["email"], password=given["password"])
+        if user is None:
+            # The same words whether the account exists or not.
+            raise ValidationError({"password": "The e-mail or the password is wrong."}, code="wrong")
+        login(request._request, user)  # noqa: SLF001  Django's own function takes Django's request
+        return self._session(request, user)
+
+    @extend_schema(request=None, responses={204: None, **problems.responses({403: "the CSRF token is missing"})})
+    def delete(self, request: Request) -> Response:
+        """Sign out."""
+        logout(request._request)  # noqa: SLF001
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _session(self, request: Request, user: User) -> Response:
+        return Response(SessionSerializer({"user": user, "csrf_token": get_token(request._request)}).data)  # noqa: SLF001
