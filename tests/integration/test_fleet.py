@@ -97,7 +97,7 @@ PeriodicTask.objects.create(name="operator's ping", task="core.ping", interval=s
     )
     assert "beat on" in application.manage("heartbeats", "--max-age", "30").stdout
     names = {name for (name,) in sql("SELECT name FROM django_celery_beat_periodictask")}
-    assert names == {"operator's ping", *settings.CELERY_BEAT_SCHEDULE}
+    assert {"operator's ping", *settings.CELERY_BEAT_SCHEDULE} <= names
     beat.popen.terminate()
     wait_until(lambda: systemd.hears("STOPPING=1"), "STOPPING=1")
 
@@ -105,6 +105,7 @@ PeriodicTask.objects.create(name="operator's ping", task="core.ping", interval=s
 def test_beat_lives_through_a_database_restart(application, cluster, systemd):
     beat = application.beat(NOTIFY_SOCKET=systemd.path)
     wait_until(lambda: systemd.hears("READY=1"), "READY=1")
+    at_work = next(line for line in systemd.heard if line.endswith(" entries"))
 
     cluster.stop()
     try:
@@ -113,7 +114,7 @@ def test_beat_lives_through_a_database_restart(application, cluster, systemd):
         cluster.start()
     systemd.heard.clear()
 
-    wait_until(lambda: systemd.hears("STATUS=2 entries"), "beat goes on")
+    wait_until(lambda: systemd.hears(at_work), "beat goes on")
     assert beat.alive()
 
 

@@ -9,6 +9,7 @@ from apps.users.session import SessionView
 
 urlpatterns = [
     path("session/", SessionView.as_view(), name="session"),
+    path("orders/", include("apps.orders.urls")),
     path("users/", include("apps.users.urls")),
     path("reminders/", include("apps.notifications.urls")),
     path("reports/", include("apps.reports.urls")),

@@ -177,6 +177,10 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_THROTTLE_RATES": {
         "users.create": "60/min",
         "session": "60/min",
+        "orders.create": "30/min",
+        "orders.pay": "10/min",
+        "orders.read": "120/min",
+        "orders.ship": "120/min",
         "reminders": "120/min",
         "reports.request": "10/min",
         "reports.read": "240/min",

@@ -138,6 +138,14 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": crontab(minute="0", hour="8", day_of_week="mon"),
         "options": {"expire_seconds": 12 * 3600},
     },
+    # What the supplier changed. Everything is read again by an entry that an operator may change; its first form is in
+    # a migration of apps.products.
+    "products.sync_inventory": {
+        "task": "products.sync_inventory",
+        "schedule": 60,
+        # A run that is late would do what the next one does.
+        "options": {"expire_seconds": 50, "missed": "skip"},
+    },
     "users.cleanup_expired_sessions": {
         "task": "users.cleanup_expired_sessions",
         "schedule": crontab(minute="0", hour="2"),

@@ -72,6 +72,8 @@ def structured(level: str, *, lines: list[Processor] = JSON_LINES) -> dict[str, 
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
+            # At INFO it logs the provider's error messages, and at DEBUG whole answers.
+            "stripe": {"level": "WARNING"},
             # gunicorn installs a handler of its own unless it is taken away.
             "gunicorn.error": {"handlers": [], "propagate": True},
             # Its messages name every schedule entry, every time it looks.
