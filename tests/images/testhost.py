@@ -324,9 +324,12 @@ def up(arguments: argparse.Namespace) -> dict[str, Any]:
     if found is None:
         try:
             create(name, arguments)
-        except TestHostError:
+        except TestHostError as error:
             # A half-made container would be taken for a stopped host the next time.
             podman("rm", "--force", "--volumes", name, check=False)
+            if "address already in use" in str(error):
+                msg = f"{error}\nSomething else listens there: `ss -ltnp` says what. Stop it, and run this again."
+                raise TestHostError(msg) from None
             raise
         deadline = time.monotonic() + arguments.timeout
     elif fresh:
