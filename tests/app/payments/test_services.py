@@ -62,7 +62,7 @@ def test_a_run_that_died_after_the_charge_is_made_up_for_without_a_second_one(st
     assert now(payment.order).status == "paid"
 
 
-def test_two_runs_at_the_same_moment_record_one_charge(stripe):
+def test_two_runs_at_the_same_moment_record_one_charge(stripe, caplog):
     payment = a_payment()
     real = provider.charge
 
@@ -75,6 +75,8 @@ def test_two_runs_at_the_same_moment_record_one_charge(stripe):
         assert services.payment_charge(payment_id=payment.pk)
     assert len(stripe.charges) == 1
     assert now(payment.order).status == "paid"
+    assert caplog.text.count("'event': 'payment_charged'") == 1
+    assert "for_nothing" not in caplog.text
 
 
 @pytest.mark.parametrize("status", [Status.DECLINED, Status.UNKNOWN])
@@ -173,6 +175,7 @@ def test_what_was_charged_is_recorded_though_another_run_had_given_up(stripe):
     assert len(stripe.charges) == 1
     assert (now(payment).status, now(payment.order).status) == ("charged", "paid")
     assert not services.failed_charge_requeue(failed_charge_id=FailedCharge.objects.get().pk, by="eve")
+    assert sent() == []
 
 
 @pytest.mark.usefixtures("stripe")
@@ -311,20 +314,42 @@ def test_a_requeue_that_fails_in_its_middle_changes_nothing():
 
 
 def test_only_the_payment_that_is_meant_is_touched(stripe):
-    before, meant, after = (a_payment() for _ in range(3))
+    payments = before, meant, after = [a_payment() for _ in range(3)]
     assert services.payment_charge(payment_id=meant.pk)
     assert stripe.charges[0]["metadata"]["payment"] == str(meant.key)
+    assert [now(payment).status for payment in payments] == ["pending", "charged", "pending"]
     Payment.objects.update(status=Status.PENDING)
-    Order.objects.update(status=Order.Status.CHARGING)
     assert services.payment_fail(payment_id=meant.pk, reason=Reason.UNKNOWN, error="x")
-    assert [now(payment).status for payment in (before, meant, after)] == ["pending", "unknown", "pending"]
-    failures = [
-        FailedCharge.objects.create(payment=other, reason=Reason.UNKNOWN, error="x") for other in (before, after)
-    ]
-    Payment.objects.update(status=Status.UNKNOWN)
-    assert services.failed_charge_requeue(failed_charge_id=meant.failures.get().pk, by="eve")
-    assert [now(payment).status for payment in (before, meant, after)] == ["unknown", "pending", "unknown"]
-    assert [now(failed).requeued_by for failed in failures] == ["", ""]
+    assert [now(payment).status for payment in payments] == ["pending", "unknown", "pending"]
+    for other in (before, after):
+        services.payment_fail(payment_id=other.pk, reason=Reason.UNKNOWN, error="x")
+    assert services.failed_charge_requeue(failed_charge_id=before.failures.get().pk, by="eve")
+    assert services.failed_charge_requeue(failed_charge_id=after.failures.get().pk, by="eve")
+    assert [now(payment).status for payment in payments] == ["pending", "unknown", "pending"]
+    assert [payment.failures.get().requeued_by for payment in payments] == ["eve", "", "eve"]
+
+
+@pytest.mark.usefixtures("stripe")
+def test_the_log_says_what_became_of_which_payment(caplog):
+    payment = a_payment()
+
+    def said(event):
+        [line] = [text for record in caplog.records if f"'event': '{event}'" in (text := record.getMessage())]
+        return line
+
+    services.payment_fail(payment_id=payment.pk, reason=Reason.UNKNOWN, error="no answer")
+    assert f"'payment_id': {payment.pk}, 'reason': 'unknown', 'error': 'no answer'" in said("payment_failed")
+    failed = FailedCharge.objects.get()
+    services.failed_charge_requeue(failed_charge_id=failed.pk, by="eve")
+    assert f"'failed_charge_id': {failed.pk}, 'by': 'eve'" in said("failed_charge_requeued")
+    services.payment_charge(payment_id=payment.pk)
+    assert f"'payment_id': {payment.pk}" in said("payment_charged")
+    services.payment_charge(payment_id=payment.pk)
+    assert f"'payment_id': {payment.pk}, 'status': 'charged'" in said("payment_skipped")
+    Payment.objects.update(status=Status.PENDING)
+    services.payment_charge(payment_id=payment.pk)
+    lost = said("payment_charged_for_nothing")
+    assert f"'payment_id': {payment.pk}, 'order_id': {payment.order_id}" in lost
 
 
 def test_an_answer_that_is_no_charge_is_left_to_a_person_in_the_end(stripe):
