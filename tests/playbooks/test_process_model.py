@@ -103,3 +103,11 @@ def test_workers_restart_one_instance_of_each_queue_at_a_time() -> None:
         ["drumline-worker@high-1.service", "drumline-worker@low-1.service"],
         ["drumline-worker@high-2.service", "drumline-worker@low-2.service"],
     ]
+
+
+def test_a_niceness_stands_for_a_cpu_weight() -> None:
+    lightest = {**QUEUES["low"], "cpu_weight": 1}
+
+    assert process_model.cpu_nice(QUEUES["high"], QUEUES) == 0
+    assert process_model.cpu_nice(QUEUES["default"], QUEUES) == 6
+    assert process_model.cpu_nice(lightest, QUEUES) == 19

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,7 @@ _NUMBERS = (
     "cpu_weight",
 )
 _HIGHEST_CPU_WEIGHT = 10000
+_HIGHEST_NICE = 19
 _CHAIN = ("soft_time_limit", "time_limit", "drain_timeout")
 
 
@@ -33,13 +35,18 @@ def worker_instances(queues: dict[str, Queue], served: list[str]) -> list[dict[s
     ]
 
 
-def restart_waves(instances: list[dict[str, Any]]) -> list[list[str]]:
-    """Worker units in the order of their restart: the first of every queue, then the second of every queue."""
+def restart_waves(instances: list[dict[str, Any]], name: str = "drumline-worker@{}.service") -> list[list[str]]:
+    """Workers in the order of their restart: the first of every queue, then the second of every queue."""
     numbers = sorted({instance["number"] for instance in instances})
     return [
-        [f"drumline-worker@{instance['name']}.service" for instance in instances if instance["number"] == number]
-        for number in numbers
+        [name.format(instance["name"]) for instance in instances if instance["number"] == number] for number in numbers
     ]
+
+
+def cpu_nice(instance: dict[str, Any], queues: dict[str, Queue]) -> int:
+    """The niceness that stands for an instance's CPU weight: 0 for the heaviest queue, and a step is a factor of 1.25."""
+    heaviest = max(queue["cpu_weight"] for queue in queues.values())
+    return min(_HIGHEST_NICE, round(math.log(heaviest / instance["cpu_weight"], 1.25)))
 
 
 def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[str]:
@@ -128,6 +135,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """The filters by name."""
         return {
+            "cpu_nice": cpu_nice,
             "fleet_problems": fleet_problems,
             "queue_problems": queue_problems,
             "restart_waves": restart_waves,
