@@ -30,5 +30,15 @@ def playbooks() -> Playbooks:
 @pytest.fixture(scope="session")
 def service_files(playbooks: Playbooks) -> dict[str, str]:
     """What the role app_services writes, by path."""
-    files: list[dict[str, Any]] = playbooks.value("app_services", "__app_services_files")
-    return {file["path"]: file["content"] for file in files}
+    return _written(playbooks, "__app_services_files")
+
+
+@pytest.fixture(scope="session")
+def supervisor_files(playbooks: Playbooks) -> dict[str, str]:
+    """What it writes on a host whose processes supervisor runs."""
+    return _written(playbooks, "__app_services_program_files")
+
+
+def _written(playbooks: Playbooks, files: str) -> dict[str, str]:
+    written: list[dict[str, Any]] = playbooks.value("app_services", files)
+    return {file["path"]: file["content"] for file in written}

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from django.conf import settings
 
 from tests.rendering import PROJECT, Playbooks, load
 
-SUPERVISOR = PROJECT / "supervisor" / "drumline.conf"
 UNITS = "/etc/systemd/system/"
+# systemd's own limit for a start, where a unit says nothing (DefaultTimeoutStartSec=).
+START_SECONDS = "90"
+
+
+class Program(NamedTuple):
+    """A program of supervisor: its settings, the command, and how drumline-run is to run it."""
+
+    settings: dict[str, str]
+    command: str
+    options: dict[str, str]
+    environment_files: list[str]
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +34,28 @@ def queues() -> dict[str, dict[str, int]]:
 
 
 @pytest.fixture(scope="session")
-def programs(playbooks: Playbooks) -> dict[str, dict[str, str]]:
+def configuration(supervisor_files: dict[str, str]) -> configparser.RawConfigParser:
     parser = configparser.RawConfigParser()
-    parser.read_string(playbooks.text("app_services", SUPERVISOR))
+    parser.read_string(supervisor_files["/etc/drumline/supervisor.conf"])
+    return parser
+
+
+@pytest.fixture(scope="session")
+def programs(configuration: configparser.RawConfigParser) -> dict[str, Program]:
     return {
-        section.removeprefix("program:"): dict(parser[section])
-        for section in parser.sections()
-        if section.startswith("program:")
+        section.partition(":")[2]: program(dict(configuration[section]))
+        for section in configuration.sections()
+        if section.startswith(("program:", "fcgi-program:"))
     }
+
+
+def program(settings: dict[str, str]) -> Program:
+    run, command = settings["command"].split(" -- ")
+    path, *arguments = shlex.split(run)
+    assert path == "/usr/local/libexec/drumline-run"
+    options = [argument.removeprefix("--").split("=", 1) for argument in arguments]
+    files = [value for name, value in options if name == "env"]
+    return Program(settings, command, {name: value for name, value in options if name != "env"}, files)
 
 
 def environment(text: str) -> dict[str, str]:
@@ -75,42 +101,159 @@ def test_every_instance_of_the_model_has_its_environment_its_limits_and_a_place_
             assert int(directive(limits, "TimeoutStopSec")) > numbers["drain_timeout"]
 
 
+def directives(text: str, name: str) -> list[str]:
+    """All values of a directive, in their order."""
+    return re.findall(rf"^{name}=(.*)$", text, flags=re.MULTILINE)
+
+
 def test_a_worker_runs_the_same_command_under_both_managers(
-    service_files: dict[str, str], programs: dict[str, dict[str, str]]
+    service_files: dict[str, str], supervisor_files: dict[str, str], programs: dict[str, Program]
 ) -> None:
-    unit = directive(service_files[UNITS + "drumline-worker@.service"], "ExecStart")
-    workers = {name: program for name, program in programs.items() if name.startswith("worker-")}
+    unit = service_files[UNITS + "drumline-worker@.service"]
+    workers = {name.removeprefix("worker-"): one for name, one in programs.items() if name.startswith("worker-")}
     assert workers
 
-    for name, program in workers.items():
-        instance = name.removeprefix("worker-")
-        command = unit.replace("%i", instance).replace("%l", "%(host_node_name)s")
-        for key, value in environment(service_files[f"/etc/drumline/worker/{instance}.env"]).items():
+    for instance, worker in workers.items():
+        command = directive(unit, "ExecStart").replace("%i", instance).replace("%l", "%(host_node_name)s")
+        numbers = environment(supervisor_files[f"/etc/drumline/worker/{instance}.env"])
+        for key, value in numbers.items():
             command = command.replace(f"${{{key}}}", value)
+        files = [file.replace("%i", instance) for file in directives(unit, "EnvironmentFile")]
 
-        assert program["command"] == command
-        assert program["stopsignal"] == "TERM"
-        assert program["stopasgroup"] == "false", "TERM to the children loses what they run"
+        assert worker.command == command
+        assert worker.environment_files == files
+        assert numbers == environment(service_files[f"/etc/drumline/worker/{instance}.env"])
+
+
+def test_a_worker_stops_in_the_same_steps_under_both_managers(
+    service_files: dict[str, str], programs: dict[str, Program]
+) -> None:
+    unit = service_files[UNITS + "drumline-worker@.service"]
+    assert directive(unit, "ExecStop") == "/usr/local/libexec/drumline-drain $MAINPID ${DRAIN_TIMEOUT}"
+
+    for name, worker in programs.items():
+        if name.startswith("worker-"):
+            instance = name.removeprefix("worker-")
+            limits = service_files[f"{UNITS}drumline-worker@{instance}.service.d/10-queue.conf"]
+            numbers = environment(service_files[f"/etc/drumline/worker/{instance}.env"])
+
+            assert worker.options["drain"] == numbers["DRAIN_TIMEOUT"]
+            assert worker.settings["stopwaitsecs"] == directive(limits, "TimeoutStopSec")
+            assert f"{worker.options['memory-mb']}M" == directive(limits, "MemoryMax")
 
 
 @pytest.mark.parametrize("process", ["web", "relay", "beat", "flower"])
-def test_a_process_runs_the_same_command_in_the_same_folder_under_both_managers(
-    process: str, service_files: dict[str, str], programs: dict[str, dict[str, str]]
+def test_a_process_is_the_same_under_both_managers(
+    process: str, service_files: dict[str, str], programs: dict[str, Program]
 ) -> None:
     unit = service_files[f"{UNITS}drumline-{process}.service"]
 
-    assert programs[process]["command"] == directive(unit, "ExecStart")
-    assert programs[process]["directory"] == directive(unit, "WorkingDirectory")
-    assert programs[process]["stopwaitsecs"] == directive(unit, "TimeoutStopSec")
+    assert programs[process].command == directive(unit, "ExecStart")
+    assert programs[process].environment_files == directives(unit, "EnvironmentFile")
+    assert programs[process].settings["directory"] == directive(unit, "WorkingDirectory")
+    assert programs[process].settings["stopwaitsecs"] == directive(unit, "TimeoutStopSec")
+    assert f"{programs[process].options['memory-mb']}M" == directive(unit, "MemoryMax")
+
+
+def test_a_process_is_watched_in_the_same_way_under_both_managers(
+    service_files: dict[str, str], programs: dict[str, Program]
+) -> None:
+    for name, one in programs.items():
+        unit = service_files[f"{UNITS}drumline-{'worker@' if name.startswith('worker-') else name}.service"]
+        notifies = directive(unit, "Type") == "notify"
+
+        assert one.options.get("ready-within") == (
+            (directives(unit, "TimeoutStartSec") or [START_SECONDS])[-1] if notifies else None
+        ), name
+        assert one.options.get("watchdog") == (directives(unit, "WatchdogSec") or [None])[-1], name
+
+
+def test_every_program_is_started_again_and_stopped_by_its_main_process_alone(programs: dict[str, Program]) -> None:
+    for name, one in programs.items():
+        assert one.settings["autorestart"] == "true", name
+        assert int(one.settings["startretries"]) > 100_000, name
+        assert one.settings["stopsignal"] == "TERM", name
+        assert one.settings["stopasgroup"] == "false", "TERM to the children loses what they run"
+        assert one.settings["killasgroup"] == "true", name
+
+
+def test_a_process_writes_files_that_no_other_user_reads_under_both_managers(
+    service_files: dict[str, str], programs: dict[str, Program]
+) -> None:
+    sandbox = service_files[UNITS + "drumline-.service.d/10-sandbox.conf"]
+
+    assert {int(one.settings["umask"], 8) for one in programs.values()} == {int(directive(sandbox, "UMask"), 8)}
+
+
+def test_a_lighter_queue_gives_way_as_its_cpu_weight_says(
+    queues: dict[str, dict[str, int]], programs: dict[str, Program]
+) -> None:
+    heaviest = max(numbers["cpu_weight"] for numbers in queues.values())
+    for queue, numbers in queues.items():
+        share = 1.25 ** -int(programs[f"worker-{queue}-1"].options["nice"])
+
+        assert share == pytest.approx(numbers["cpu_weight"] / heaviest, rel=0.12), queue
+
+
+def test_the_web_has_its_socket_at_the_same_place_under_both_managers(
+    service_files: dict[str, str], programs: dict[str, Program]
+) -> None:
+    unit, web = service_files[UNITS + "drumline-web.socket"], programs["web"].settings
+
+    assert web["socket"] == f"unix://{directive(unit, 'ListenStream')}"
+    assert web["socket_backlog"] == directive(unit, "Backlog")
+    assert web["numprocs"] == "2", "alone, gunicorn would take the socket with it when it restarts"
 
 
 def test_the_target_wants_every_process_that_supervisor_would_run(
-    service_files: dict[str, str], programs: dict[str, dict[str, str]]
+    service_files: dict[str, str], programs: dict[str, Program]
 ) -> None:
     wanted = directive(service_files[UNITS + "drumline.target"], "Wants").split()
     services = {name.removeprefix("drumline-").removesuffix(".service") for name in wanted if name.endswith(".service")}
 
     assert {name.replace("@", "-", 1) for name in services} == set(programs)
+
+
+def test_every_process_of_supervisor_is_restarted_in_a_wave_of_its_own_kind(
+    playbooks: Playbooks, programs: dict[str, Program]
+) -> None:
+    waves: list[list[str]] = playbooks.value("app_services", "__app_services_program_waves")
+
+    named = {process.partition(":")[0] for wave in waves for process in wave}
+
+    assert named == set(programs)
+    assert ["web:web-0"] in waves
+    assert ["web:web-1"] in waves
+    for wave in waves:
+        queues = [process.rsplit("-", 1)[0] for process in wave]
+        assert len(set(queues)) == len(queues), "a queue would be without a consumer"
+
+
+def test_supervisor_answers_its_own_user_alone_and_bounds_its_log(
+    configuration: configparser.RawConfigParser, supervisor_files: dict[str, str]
+) -> None:
+    boot = supervisor_files[UNITS + "drumline-supervisor.service"]
+    socket = Path(configuration["unix_http_server"]["file"])
+
+    assert configuration["unix_http_server"]["chmod"] == "0700"
+    assert "inet_http_server" not in configuration
+    assert str(socket.parent) == f"/run/{directive(boot, 'RuntimeDirectory')}"
+    assert directive(boot, "RuntimeDirectoryMode") == "0700"
+    assert directive(boot, "User") == "drumline"
+    assert configuration["supervisord"]["logfile_maxbytes"] == "10MB"
+
+
+def test_the_host_waits_for_the_longest_stop_of_a_program(
+    supervisor_files: dict[str, str], programs: dict[str, Program]
+) -> None:
+    boot = supervisor_files[UNITS + "drumline-supervisor.service"]
+    longest = max(int(one.settings["stopwaitsecs"]) for one in programs.values())
+
+    assert int(directive(boot, "TimeoutStopSec")) > longest
+
+
+def test_no_program_names_a_secret(supervisor_files: dict[str, str]) -> None:
+    assert "secret-of-" not in "".join(supervisor_files.values())
 
 
 def test_no_unit_starts_a_shell_or_a_relative_path() -> None:

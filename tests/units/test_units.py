@@ -16,11 +16,14 @@ STUB_UNITS += ("sockets.target", "slices.target", "-.slice", "system.slice")
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory, service_files: dict[str, str]) -> Path:
+def root(
+    tmp_path_factory: pytest.TempPathFactory, service_files: dict[str, str], supervisor_files: dict[str, str]
+) -> Path:
     """A file system that holds the rendered units and a stub for every program that they start."""
     root = tmp_path_factory.mktemp("root")
     counterparts = Playbooks("local").value("counterparts", "__counterparts_files")
-    for path, content in (service_files | {file["path"]: file["content"] for file in counterparts}).items():
+    files = service_files | supervisor_files | {file["path"]: file["content"] for file in counterparts}
+    for path, content in files.items():
         target = root / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
@@ -52,6 +55,7 @@ def test_systemd_accepts_every_unit_without_a_warning(root: Path, units: list[st
             f"--root={root}",
             *units,
             "drumline.target",
+            "drumline-supervisor.service",
         ],
         capture_output=True,
         text=True,
