@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 INVENTORY ?= local
 INVENTORY_FILE = inventories/$(INVENTORY)/hosts.yml
-ROLE_SCENARIOS = $(filter-out default,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
+ROLE_SCENARIOS = $(filter-out default supervisor,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
 # A path in the environment finds ansible's own programs for the modules and plugins that call them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
@@ -69,8 +69,9 @@ bench: bootstrap-test ## Measure against Celery without the ledger, in an hour o
 	python -m bench $(ONLY)
 
 .PHONY: test-all
-test-all: test faults test-browser ## And the site on Debian 12 with plain Ansible, every role by itself on both, and a browser
+test-all: test faults test-browser ## And the site on Debian 12 with plain Ansible and without systemd, every role by itself on both, and a browser
 	ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
+	tests/molecule/run test supervisor 13
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
 
 .PHONY: test-browser

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from testinfra.host import Host
 
@@ -52,7 +52,25 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         of_units = "".join(f" --unit='{unit}'" for unit in units)
         journal = host.run(f"journalctl --no-pager --boot --lines=60{of_units or ' --priority=warning'}")
         report.sections.append((f"journal of {' '.join(units) or 'the host, warnings'}", journal.stdout))
+        if told := log(host, "*", lines=20):
+            report.sections.append(("logs of supervisor's programs", told))
     return report
+
+
+def log(host: Host, processes: str, *, lines: int = 500) -> str:
+    """What processes have written under supervisor, by their names as a pattern; nothing where systemd runs them."""
+    return str(host.run(f"tail --quiet --lines={lines} /var/log/drumline/{processes}.log").stdout)
+
+
+@pytest.fixture(scope="module")
+def worker_log(host: Host) -> Callable[[str], str]:
+    """What the workers of a queue have written lately, whatever runs them."""
+
+    def read(queue: str) -> str:
+        journal = f"journalctl --no-pager --unit='drumline-worker@{queue}-*' --since=-2min --output=cat"
+        return host.run(journal).stdout + log(host, f"worker-{queue}-*")
+
+    return read
 
 
 class Answer(NamedTuple):
