@@ -53,7 +53,7 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
-	pytest --numprocesses auto --dist worksteal tests/app tests/contracts tests/units tests/playbooks tests/integration
+	pytest --numprocesses auto --dist worksteal tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
 	pytest tests/faults
 
 .PHONY: faults
@@ -79,10 +79,16 @@ test-browser: up ## Look at the local test host with a real browser; screenshots
 	@ansible/bootstrap --browser controller flower test
 	pytest tests/browser
 
-.PHONY: bootstrap-controller bootstrap-hosts bootstrap-test
+.PHONY: vagrant-test
+vagrant-test: bootstrap-vms ## Prove staging on real VMs, in an hour without KVM, resumed where it ended: DEBIAN=12, FLEET=1, ONLY=step
+	@tests/vagrant/prove --debian $(or $(DEBIAN),13) $(if $(FLEET),--fleet) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: bootstrap-controller bootstrap-hosts bootstrap-test bootstrap-vms
 bootstrap-controller:
 	@ansible/bootstrap --no-hosts controller
 bootstrap-hosts:
 	@ansible/bootstrap controller
+bootstrap-vms:
+	@ansible/bootstrap --no-hosts --vms controller
 bootstrap-test:
 	@ansible/bootstrap controller flower test lint

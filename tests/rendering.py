@@ -17,6 +17,7 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
 init_plugin_loader([])
@@ -55,6 +56,7 @@ class Playbooks:
             variables.set_host_facts(name, FACTS)
         self._variables = variables.get_vars(host=inventories.get_host(host))
         self._variables |= {"playbook_dir": str(ANSIBLE), "ansible_play_hosts_all": [host]}
+        self._variables["hostvars"] = HostVars(inventories, variables, self._loader)
         self._variables |= overrides
 
     def role(self, name: str) -> Templar:
