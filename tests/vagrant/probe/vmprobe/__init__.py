@@ -1,0 +1,1 @@
+"""Tasks that take what a host has."""
