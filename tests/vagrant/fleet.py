@@ -139,9 +139,9 @@ class Fleet:
         """Run a command with its output in the step's log; return what it printed, fail when it fails."""
         log = self.folder / f"{self.step}.log"
         with log.open("ab") as out:
-            began = out.tell()
             out.write(f"$ {shlex.join(map(str, command))}\n".encode())
             out.flush()
+            began = out.tell()
             done = subprocess.run(
                 list(map(str, command)),
                 cwd=PROJECT,
@@ -177,7 +177,7 @@ class Fleet:
         """Run a script as root on a VM, and return what it printed."""
         config = self.folder / "ssh-config"
         if not config.exists():
-            config.write_text(self.run("vagrant", "ssh-config").split("\n", 1)[1])
+            config.write_text(self.run("vagrant", "ssh-config"))
         connection = [
             *("-F", str(config), "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60", "-o", "ServerAliveInterval=30"),
             *("-o", "ControlMaster=auto", "-o", "ControlPersist=120", "-o", f"ControlPath={self._sockets}/%n"),

@@ -103,9 +103,7 @@ def power_cut(vms: Fleet) -> str:
     """End every VM from one moment to the next while tasks run and wait."""
 
     def cut() -> None:
-        listed = vms.run("virsh", "list", "--name").split()
-        for domain in [name for name in listed if name.endswith(tuple(f"_{each}" for each in vms.names))]:
-            vms.run("virsh", "destroy", domain)
+        vms.vagrant("halt", "--force")
         vms.vagrant("up", "--no-provision")
 
     return _boots_with_work(vms, cut)
