@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,10 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+def checkout() -> Iterator[Checkout]:
+    # Directly under /tmp: a socket's path is limited to about a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="drumline-dev-") as folder:
+        yield Checkout(Path(folder))
 
 
 @pytest.fixture
