@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -207,6 +208,8 @@ def main() -> int:
     parser.add_argument("--fleet", action="store_true", help="four VMs")
     parser.add_argument("--only", choices=[step.name for step in [*STEPS, *ON_ONE_VM, END]], help="this step again")
     options = parser.parse_args()
+    # Whatever it runs ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     libvirt = Libvirt()
     with opened(options.debian, fleet=options.fleet) as vms:
         report = Report(vms)
