@@ -25,10 +25,10 @@ LOGS = "/var/log/drumline"
 RUN = "/run/drumline-supervisor"
 SOCKET = f"{RUN}/supervisor.sock"
 
-BACK_SECONDS = 150
-TASKS = 12
-BUSY_SECONDS = 3
-DONE_SECONDS = 180
+BACK_SECONDS = 240
+TASKS = 16
+BUSY_SECONDS = 5
+DONE_SECONDS = 240
 
 SEND = f"""
 from drumline.health.tasks import ping
