@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from testinfra.host import Host
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 UNITS = ["drumline-supervisor.service"]
 LOGS = "/var/log/drumline"
 RUN = "/run/drumline-supervisor"
