@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.test import Client
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +22,29 @@ def _no_leftover_failure_of_the_broker():
 @pytest.fixture
 def user(db):  # noqa: ARG001  it opens the database
     return get_user_model().objects.create_user("ada@example.com", "difference engine no. 2", full_name="Ada")
+
+
+@pytest.fixture
+def ada(client, user):
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def stranger(db):  # noqa: ARG001  it opens the database
+    client = Client()
+    client.force_login(get_user_model().objects.create_user("eve@example.com", "p"))
+    return client
+
+
+@pytest.fixture
+def root(db):  # noqa: ARG001  it opens the database
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("root@example.com", "p"))
+    return client
+
+
+@pytest.fixture
+def no_broker(monkeypatch):
+    """The ledger keeps what is sent, and nothing reaches a broker."""
+    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)

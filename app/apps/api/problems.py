@@ -43,6 +43,11 @@ ProblemSerializer = inline_serializer(
 )
 
 
+# What every view that asks for an account may answer, and every view that reads JSON.
+SIGNED_IN = {403: "not signed in, or not allowed", 429: "too many requests"}
+JSON_BODY = {400: "a field was refused", 413: "the body is larger than 1 MB", 415: "the body is not JSON"}
+
+
 def responses(reasons: dict[int, str]) -> dict[int, OpenApiResponse]:
     """Return the problems that a view may answer, each with its reason, for the OpenAPI schema."""
     return {code: OpenApiResponse(ProblemSerializer, description=reason) for code, reason in reasons.items()}

@@ -9,7 +9,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api import problems
+from apps.api.callers import caller
+from apps.api.problems import SIGNED_IN, responses
 from drumline.ledger import selectors
 from drumline.ledger.owners import task_owner
 from drumline.models import DurableTask
@@ -52,18 +53,12 @@ class TaskView(APIView):
     @extend_schema(
         responses={
             200: TaskSerializer,
-            **problems.responses(
-                {
-                    403: "nobody is signed in",
-                    404: "there is no such task, or somebody else asked for it",
-                    429: "too many requests",
-                }
-            ),
+            **responses({**SIGNED_IN, 404: "there is no such task, or somebody else asked for it"}),
         },
     )
     def get(self, request: Request, task_id: str) -> Response:
         """Tell how a task fares that this person asked for."""
         task = selectors.task_by_id(task_id)
-        if task is None or task_owner(task) != str(request.user.pk):
+        if task is None or task_owner(task) != str(caller(request).pk):
             raise NotFound
         return Response(TaskSerializer(task).data)

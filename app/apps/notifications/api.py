@@ -1,7 +1,7 @@
 """/api/reminders/."""
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -10,19 +10,14 @@ from rest_framework import generics, mixins, pagination, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.api.problems import ConflictError, responses
+from apps.api.callers import caller
+from apps.api.problems import SIGNED_IN, ConflictError, responses
 from apps.notifications import services
 from apps.notifications.models import Reminder
 from apps.notifications.selectors import reminders_of
 
-if TYPE_CHECKING:
-    from apps.users.models import User
-
 # How far ahead a reminder may lie.
 FARTHEST = timedelta(days=366)
-
-
-ALWAYS = {403: "not signed in", 429: "too many requests"}
 
 
 class ReminderCreateSerializer(serializers.Serializer[Any]):
@@ -69,7 +64,7 @@ class OwnReminders(generics.GenericAPIView[Reminder]):
 
     def get_queryset(self) -> QuerySet[Reminder]:
         """Return the caller's reminders."""
-        return reminders_of(user=cast("User", self.request.user))
+        return reminders_of(user=caller(self.request))
 
 
 class RemindersView(mixins.ListModelMixin, OwnReminders):
@@ -78,7 +73,7 @@ class RemindersView(mixins.ListModelMixin, OwnReminders):
     pagination_class = ReminderPages
 
     @extend_schema(
-        responses={200: ReminderSerializer(many=True), **responses({**ALWAYS, 404: "there is no such page"})}
+        responses={200: ReminderSerializer(many=True), **responses({**SIGNED_IN, 404: "there is no such page"})}
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List them, the latest first."""
@@ -86,20 +81,22 @@ class RemindersView(mixins.ListModelMixin, OwnReminders):
 
     @extend_schema(
         request=ReminderCreateSerializer,
-        responses={201: ReminderSerializer, **responses({**ALWAYS, 400: "no text, or no time that lies ahead"})},
+        responses={201: ReminderSerializer, **responses({**SIGNED_IN, 400: "no text, or no time that lies ahead"})},
     )
     def post(self, request: Request) -> Response:
         """Schedule one."""
         serializer = ReminderCreateSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        reminder = services.reminder_schedule(user=cast("User", request.user), **serializer.validated_data)
+        reminder = services.reminder_schedule(user=caller(request), **serializer.validated_data)
         return Response(ReminderSerializer(reminder).data, status=status.HTTP_201_CREATED)
 
 
 class ReminderView(mixins.RetrieveModelMixin, OwnReminders):
     """One of the caller's reminders."""
 
-    @extend_schema(responses={200: ReminderSerializer, **responses({**ALWAYS, 404: "the caller has no such reminder"})})
+    @extend_schema(
+        responses={200: ReminderSerializer, **responses({**SIGNED_IN, 404: "the caller has no such reminder"})}
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Say where it stands."""
         return self.retrieve(request, *args, **kwargs)
@@ -107,7 +104,7 @@ class ReminderView(mixins.RetrieveModelMixin, OwnReminders):
     @extend_schema(
         responses={
             204: None,
-            **responses({**ALWAYS, 404: "the caller has no such reminder", 409: "it was sent before"}),
+            **responses({**SIGNED_IN, 404: "the caller has no such reminder", 409: "it was sent before"}),
         }
     )
     def delete(self, request: Request, *_: Any, **__: Any) -> Response:

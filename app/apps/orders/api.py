@@ -1,6 +1,6 @@
 """Orders under /api/orders/. A customer sees the own ones; what takes time is a task, and the answer is 202."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
@@ -10,16 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api import problems
-from apps.api.problems import ConflictError
+from apps.api.callers import caller
+from apps.api.problems import JSON_BODY, SIGNED_IN, ConflictError, responses
 from apps.orders import selectors, services
 from apps.orders.models import MOST, Order
 from apps.products.models import Product
 from apps.products.money import CURRENCIES, money_parse
-from apps.users.models import User
-
-ALWAYS = {403: "not signed in, or not allowed", 429: "too many requests"}
-BODY = {400: "a field was refused", 413: "the body is larger than 1 MB", 415: "the body is not JSON"}
 
 
 class OrderCreateSerializer(serializers.Serializer[Any]):
@@ -84,9 +80,9 @@ class OrdersView(generics.ListAPIView[Order]):
 
     def get_queryset(self) -> Any:
         """Return the customer's own."""
-        return selectors.orders_of(customer=_customer(self.request))
+        return selectors.orders_of(customer=caller(self.request))
 
-    @extend_schema(responses={200: OrderSerializer(many=True), **problems.responses(ALWAYS)})
+    @extend_schema(responses={200: OrderSerializer(many=True), **responses(SIGNED_IN)})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List the own orders, newest first."""
         return super().get(request, *args, **kwargs)
@@ -95,7 +91,7 @@ class OrdersView(generics.ListAPIView[Order]):
         request=OrderCreateSerializer,
         responses={
             201: OrderSerializer,
-            **problems.responses({**BODY, **ALWAYS, 409: "it costs something else by now"}),
+            **responses({**JSON_BODY, **SIGNED_IN, 409: "it costs something else by now"}),
         },
     )
     def post(self, request: Request) -> Response:
@@ -103,7 +99,7 @@ class OrdersView(generics.ListAPIView[Order]):
         serializer = OrderCreateSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         try:
-            order = services.order_create(customer=_customer(request), **serializer.validated_data)
+            order = services.order_create(customer=caller(request), **serializer.validated_data)
         except services.PriceChangedError:
             raise ConflictError({"total": ["The price is another one by now."]}, code="price_changed") from None
         return Response(OrderSerializer(order).data, status=status.HTTP_201_CREATED)
@@ -118,9 +114,9 @@ class OrderView(generics.RetrieveAPIView[Order]):
 
     def get_queryset(self) -> Any:
         """Return the customer's own: somebody else's does not exist."""
-        return selectors.orders_of(customer=_customer(self.request))
+        return selectors.orders_of(customer=caller(self.request))
 
-    @extend_schema(responses={200: OrderSerializer, **problems.responses({**ALWAYS, 404: "there is no such order"})})
+    @extend_schema(responses={200: OrderSerializer, **responses({**SIGNED_IN, 404: "there is no such order"})})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Say how far an order is."""
         return super().get(request, *args, **kwargs)
@@ -135,12 +131,12 @@ class PayView(APIView):
         request=PaySerializer,
         responses={
             202: OrderSerializer,
-            **problems.responses({**BODY, **ALWAYS, 404: "there is no such order", 409: "it is paid, or being paid"}),
+            **responses({**JSON_BODY, **SIGNED_IN, 404: "there is no such order", 409: "it is paid, or being paid"}),
         },
     )
     def post(self, request: Request, pk: int) -> Response:
         """Have the card charged; the order's status says what became of it."""
-        order = selectors.orders_of(customer=_customer(request)).filter(pk=pk).first()
+        order = selectors.orders_of(customer=caller(request)).filter(pk=pk).first()
         if order is None:
             raise Http404
         serializer = PaySerializer(data=request.data)
@@ -161,7 +157,7 @@ class ShipView(APIView):
         request=None,
         responses={
             202: OrderSerializer,
-            **problems.responses({**ALWAYS, 404: "there is no such order", 409: "it is not paid, or shipped"}),
+            **responses({**SIGNED_IN, 404: "there is no such order", 409: "it is not paid, or shipped"}),
         },
     )
     def post(self, request: Request, pk: int) -> Response:
@@ -172,8 +168,3 @@ class ShipView(APIView):
         if not services.order_ship_request(order_id=order.pk):
             raise ConflictError({"status": ["The order is not paid, or shipped already."]}, code="not_shippable")
         return Response(OrderSerializer(order).data, status=status.HTTP_202_ACCEPTED)
-
-
-def _customer(request: Request) -> User:
-    # Nobody else comes this far: the default permission lets only accounts in.
-    return cast("User", request.user)

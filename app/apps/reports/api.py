@@ -1,6 +1,6 @@
 """/api/reports/: ask for a report, see how far it is, fetch it."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
@@ -15,16 +15,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api import problems
+from apps.api.callers import caller
+from apps.api.problems import JSON_BODY, SIGNED_IN, ConflictError, responses
 from apps.reports import selectors, services
 from apps.reports.models import PAGES_MAX, Report, ReportFile
 
 # Reports that a list holds; older ones are soon deleted anyway.
 LISTED = 100
 TOO_LONG, FAILED = "It took too long.", "It could not be made."
-PROBLEMS = {403: "nobody is signed in", 429: "too many requests"}
 NOT_FOUND = {404: "there is no such report, or it is somebody else's"}
-BAD_REQUEST = {400: "a bad number of days", 413: "the body is larger than 1 MB", 415: "the body is not JSON"}
 
 
 class ReportRequestSerializer(serializers.Serializer[Any]):
@@ -72,11 +71,6 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
         return reverse("task", args=[report.task_id])
 
 
-def _user_id(request: Request) -> int:
-    """Return who asks; nobody else comes this far without having signed in."""
-    return cast("int", request.user.pk)
-
-
 class ReportsView(APIView):
     """A person's own reports."""
 
@@ -87,20 +81,20 @@ class ReportsView(APIView):
 
     @extend_schema(
         request=ReportRequestSerializer,
-        responses={202: ReportSerializer, **problems.responses({**BAD_REQUEST, **PROBLEMS})},
+        responses={202: ReportSerializer, **responses({**JSON_BODY, **SIGNED_IN})},
     )
     def post(self, request: Request) -> Response:
         """Have a report made; `url`, which is also the Location, tells how far it is."""
         serializer = ReportRequestSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        report = services.report_request(user_id=_user_id(request), **serializer.validated_data)
+        report = services.report_request(user_id=caller(request).pk, **serializer.validated_data)
         answer = ReportSerializer(selectors.reports().get(pk=report.pk)).data
         return Response(answer, status=status.HTTP_202_ACCEPTED, headers={"Location": answer["url"]})
 
-    @extend_schema(responses={200: ReportSerializer(many=True), **problems.responses(PROBLEMS)})
+    @extend_schema(responses={200: ReportSerializer(many=True), **responses(SIGNED_IN)})
     def get(self, request: Request) -> Response:
         """List one's own reports, the hundred latest."""
-        return Response(ReportSerializer(selectors.reports_of(user_id=_user_id(request))[:LISTED], many=True).data)
+        return Response(ReportSerializer(selectors.reports_of(user_id=caller(request).pk)[:LISTED], many=True).data)
 
 
 class ReportView(APIView):
@@ -108,10 +102,10 @@ class ReportView(APIView):
 
     throttle_scope = "reports.read"
 
-    @extend_schema(responses={200: ReportSerializer, **problems.responses({**NOT_FOUND, **PROBLEMS})})
+    @extend_schema(responses={200: ReportSerializer, **responses({**NOT_FOUND, **SIGNED_IN})})
     def get(self, request: Request, report_id: int) -> Response:
         """Tell how far a report is."""
-        report = get_object_or_404(selectors.reports_of(user_id=_user_id(request)), pk=report_id)
+        report = get_object_or_404(selectors.reports_of(user_id=caller(request).pk), pk=report_id)
         return Response(ReportSerializer(report).data)
 
 
@@ -133,15 +127,15 @@ class ReportFileView(APIView):
         responses={
             (200, "application/pdf"): OpenApiTypes.BINARY,
             304: OpenApiResponse(description="it has the ETag of If-None-Match"),
-            **problems.responses({**NOT_FOUND, 409: "it is not ready", **PROBLEMS}),
+            **responses({**NOT_FOUND, 409: "it is not ready", **SIGNED_IN}),
         },
     )
     def get(self, request: Request, report_id: int) -> HttpResponse:
         """Fetch the PDF."""
-        report = get_object_or_404(selectors.reports_of(user_id=_user_id(request)), pk=report_id)
+        report = get_object_or_404(selectors.reports_of(user_id=caller(request).pk), pk=report_id)
         file = ReportFile.objects.filter(report=report).first()
         if file is None:
-            raise problems.ConflictError(f"The report is {report.state}, not ready.", code="not_ready")
+            raise ConflictError(f"The report is {report.state}, not ready.", code="not_ready")
         name = f"activity-{report.first_day}-{report.last_day}.pdf"
         etag = f'"{file.sha256}"'
         headers = {

@@ -10,8 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api import problems
-from apps.api.problems import ConflictError
+from apps.api.problems import JSON_BODY, ConflictError, responses
 from apps.users import services
 from apps.users.models import User
 
@@ -44,15 +43,7 @@ class UsersView(APIView):
         request=UserCreateSerializer,
         responses={
             201: UserSerializer,
-            **problems.responses(
-                {
-                    400: "broken JSON, an invalid e-mail or a weak password",
-                    409: "the e-mail is taken",
-                    413: "the body is larger than 1 MB",
-                    415: "the body is not JSON",
-                    429: "too many requests",
-                }
-            ),
+            **responses({**JSON_BODY, 409: "the e-mail is taken", 429: "too many requests"}),
         },
     )
     def post(self, request: Request) -> Response:

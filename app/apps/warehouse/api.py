@@ -11,7 +11,8 @@ from rest_framework import exceptions, generics, mixins, pagination, parsers, se
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.api import problems
+from apps.api.callers import caller
+from apps.api.problems import SIGNED_IN, responses
 from apps.warehouse.models import CsvImport, RejectedRow
 from apps.warehouse.parsing import HEADER, RECORD
 from apps.warehouse.selectors import imports_of, rejects_of
@@ -19,12 +20,6 @@ from apps.warehouse.services import imports
 
 # Refused rows in one answer.
 REJECTS = 100
-PROBLEMS = {403: "nobody is signed in", 429: "too many requests"}
-
-
-def owner_id(request: Request) -> int:
-    """Return who asks; nobody gets here without being signed in."""
-    return cast("int", request.user.pk)
 
 
 class CsvParser(parsers.BaseParser):
@@ -104,7 +99,7 @@ class OwnImports(generics.GenericAPIView[CsvImport]):
 
     def get_queryset(self) -> QuerySet[CsvImport]:
         """Return the caller's imports."""
-        return imports_of(owner_id=owner_id(self.request))
+        return imports_of(owner_id=caller(self.request).pk)
 
 
 class ImportsView(mixins.ListModelMixin, OwnImports):
@@ -114,7 +109,7 @@ class ImportsView(mixins.ListModelMixin, OwnImports):
     pagination_class = ImportPages
 
     @extend_schema(
-        responses={200: ImportSerializer(many=True), **problems.responses({404: "there is no such page", **PROBLEMS})}
+        responses={200: ImportSerializer(many=True), **responses({404: "there is no such page", **SIGNED_IN})}
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List them, the latest first."""
@@ -129,12 +124,12 @@ class ImportsView(mixins.ListModelMixin, OwnImports):
         request={"text/csv": OpenApiTypes.BINARY},
         responses={
             202: ImportSerializer,
-            **problems.responses(
+            **responses(
                 {
                     400: "the body is empty, or was cut off",
                     413: "the body is larger than 100 MB",
                     415: "the body is not text/csv",
-                    **PROBLEMS,
+                    **SIGNED_IN,
                 }
             ),
         },
@@ -146,7 +141,9 @@ class ImportsView(mixins.ListModelMixin, OwnImports):
         if not size:
             raise exceptions.ParseError("The body is empty.")
         try:
-            csv_import = imports.import_receive(owner_id=owner_id(request), upload=cast("Any", request.data), size=size)
+            csv_import = imports.import_receive(
+                owner_id=caller(request).pk, upload=cast("Any", request.data), size=size
+            )
         except (imports.UploadCutOffError, UnreadablePostError) as error:
             raise exceptions.ParseError(f"The body was cut off: {error}") from error
         answer = ImportSerializer(self.get_queryset().get(pk=csv_import.pk)).data
@@ -162,7 +159,7 @@ class ImportView(OwnImports):
         parameters=[RejectsQuery],
         responses={
             200: ImportDetailSerializer,
-            **problems.responses({400: "after_line is no line", 404: "the caller has no such import", **PROBLEMS}),
+            **responses({400: "after_line is no line", 404: "the caller has no such import", **SIGNED_IN}),
         },
     )
     def get(self, request: Request, *_: Any, **__: Any) -> Response:

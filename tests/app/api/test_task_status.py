@@ -16,12 +16,6 @@ WORKER = uuid.uuid4()
 
 
 @pytest.fixture
-def ada(client, user):
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
 def task(user):
     """A task of Ada's whose argument is a secret."""
     owned(signature("notifications.send_welcome_email", args=("the secret plan",)), owner=user.pk).apply_async()

@@ -13,22 +13,11 @@ from django.urls import reverse
 
 from drumline.models import DurableTask, Worker
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 State = DurableTask.State
 NOW = datetime.now(UTC)
 LIST = "admin:drumline_durabletask_changelist"
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
-
-
-@pytest.fixture
-def root(client):
-    client.force_login(get_user_model().objects.create_superuser("root@example.com", "p"))
-    return client
 
 
 @pytest.fixture

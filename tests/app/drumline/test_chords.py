@@ -11,12 +11,7 @@ from drumline.ledger import chords
 from drumline.ledger.message import Message
 from drumline.models import DurableTask
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ from django.core.management import CommandError, call_command
 
 from drumline.models import DurableTask, Worker
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 State = DurableTask.State
 NOW = datetime.now(UTC)
 
 
 @pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+def _typed_by_grace(monkeypatch):
     monkeypatch.setenv("SUDO_USER", "grace")
 
 

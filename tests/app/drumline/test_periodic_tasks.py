@@ -3,7 +3,6 @@
 from html import unescape
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
@@ -12,12 +11,6 @@ from drumline.models import MissedRuns
 pytestmark = pytest.mark.django_db
 
 DAILY = {"minute": "0", "hour": "8", "day_of_month": "*", "month_of_year": "*", "day_of_week": "*", "timezone": "UTC"}
-
-
-@pytest.fixture
-def root(client):
-    client.force_login(get_user_model().objects.create_superuser("root@example.com", "p"))
-    return client
 
 
 @pytest.fixture

@@ -11,21 +11,6 @@ from drumline.models import DurableTask
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def ada(client, user):
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def stranger(django_user_model):
-    from django.test import Client
-
-    client = Client()
-    client.force_login(django_user_model.objects.create_user("eve@example.com"))
-    return client
-
-
 def post(client, **body):
     return client.post("/api/reminders/", body, content_type="application/json")
 

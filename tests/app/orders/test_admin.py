@@ -6,20 +6,9 @@ from django.urls import reverse
 from apps.orders.models import Order
 from tests.app.shop import an_order, sent
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 LIST = "admin:orders_order_changelist"
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
-
-
-@pytest.fixture
-def root(client):
-    client.force_login(get_user_model().objects.create_superuser("root@example.com", "p"))
-    return client
 
 
 def ship(client, *orders):

@@ -11,22 +11,11 @@ from django.test import Client
 from apps.orders.models import Order
 from tests.app.shop import a_product, an_order, sent, stock
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 Status = Order.Status
 ORDER = {"sku": "TEA-1", "quantity": 2, "total": "39.98", "currency": "EUR"}
 PAY = {"payment_method": "pm_card_visa"}
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
-
-
-@pytest.fixture
-def ada(client, user):
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture

@@ -14,14 +14,9 @@ from apps.products.models import Product
 from drumline.models import DurableTask
 from tests.app.shop import a_product, an_order, sent, stock
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 Status = Order.Status
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
 
 
 def others(*statuses):

@@ -7,20 +7,9 @@ from apps.payments.models import FailedCharge
 from apps.payments.services import payment_fail
 from tests.app.shop import a_payment, sent
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 LIST = "admin:payments_failedcharge_changelist"
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
-
-
-@pytest.fixture
-def root(client):
-    client.force_login(get_user_model().objects.create_superuser("root@example.com", "p"))
-    return client
 
 
 def failed() -> FailedCharge:

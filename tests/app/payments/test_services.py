@@ -14,16 +14,11 @@ from apps.payments.provider import UnknownError
 from tests.app.shop import a_payment, an_order, retried, sent, stock
 from tests.counterparts.stripe import Answer, error, stripe_server
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
 Status = Payment.Status
 Reason = FailedCharge.Reason
 DOWN = error(500, "api_error", "Sorry!")
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
 
 
 @pytest.fixture

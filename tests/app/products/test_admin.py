@@ -1,5 +1,4 @@
 import pytest
-from django.contrib.auth import get_user_model
 from django.db.models.signals import pre_save
 from django.urls import reverse
 
@@ -7,12 +6,6 @@ from apps.products.models import InventorySync, Product
 from tests.app.shop import a_product, stock
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def root(client):
-    client.force_login(get_user_model().objects.create_superuser("root@example.com", "p"))
-    return client
 
 
 FORM = {"sku": "TEA-1", "name": "Green tea", "price": "1999", "currency": "EUR", "stock": "10"}

@@ -15,21 +15,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def ada(client, user):
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def stranger(django_user_model):
-    from django.test import Client
-
-    client = Client()
-    client.force_login(django_user_model.objects.create_superuser("root@example.com", "difference engine no. 2"))
-    return client
-
-
-@pytest.fixture
 def eager(settings):
     settings.CELERY_TASK_ALWAYS_EAGER = True
 
@@ -142,20 +127,20 @@ def test_a_file_that_the_client_has_is_not_sent_again(ada):
     assert other.status_code == 200
 
 
-def test_the_list_holds_ones_own_reports_latest_first_and_ends(ada, stranger, monkeypatch):
+def test_the_list_holds_ones_own_reports_latest_first_and_ends(ada, root, monkeypatch):
     monkeypatch.setattr("apps.reports.api.LISTED", 2)
     ids = [ask(ada, {"days": days}).json()["id"] for days in (1, 2, 3)]
-    theirs = ask(stranger, {"days": 3}).json()["id"]
+    theirs = ask(root, {"days": 3}).json()["id"]
     assert [report["id"] for report in ada.get("/api/reports/").json()] == ids[:0:-1]
-    assert [report["id"] for report in stranger.get("/api/reports/").json()] == [theirs]
+    assert [report["id"] for report in root.get("/api/reports/").json()] == [theirs]
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_strangers_report_is_not_there_for_an_administrator_either(ada, stranger):
+def test_a_strangers_report_is_not_there_for_an_administrator_either(ada, root):
     report = ask(ada, {"days": 1}).json()
-    unknown = problem(stranger.get("/api/reports/987654321/"), 404)
+    unknown = problem(root.get("/api/reports/987654321/"), 404)
     for url in (report["url"], report["file_url"], f"/api/reports/{10**30}/", f"/api/reports/{10**30}/file/"):
-        assert problem(stranger.get(url), 404) == unknown
+        assert problem(root.get(url), 404) == unknown
 
 
 @pytest.mark.parametrize("path", ["/api/reports/", "/api/reports/1/", "/api/reports/1/file/"])
@@ -185,15 +170,15 @@ def test_the_soft_time_limit_is_a_failed_report_and_nothing_else(ada, monkeypatc
 
 
 @pytest.mark.usefixtures("eager")
-def test_the_administration_shows_reports_and_the_size_of_their_files(ada, stranger):
+def test_the_administration_shows_reports_and_the_size_of_their_files(ada, root):
     report = ask(ada, {"days": 1}).json()
-    page = stranger.get(reverse("admin:reports_report_changelist")).content.decode()
+    page = root.get(reverse("admin:reports_report_changelist")).content.decode()
     assert "ready" in page
     assert "ada@example.com" in page
-    assert stranger.get(reverse("admin:reports_report_change", args=[report["id"]])).status_code == 200
+    assert root.get(reverse("admin:reports_report_change", args=[report["id"]])).status_code == 200
     size = len(ada.get(report["file_url"]).content)
     for page in ("admin:reports_reportfile_changelist", "admin:reports_reportfile_change"):
         args = [report["id"]] if page.endswith("_change") else []
-        answer = stranger.get(reverse(page, args=args)).content.decode()
+        answer = root.get(reverse(page, args=args)).content.decode()
         assert str(size) in answer.replace(",", "")
     assert get_user_model().objects.count() == 2

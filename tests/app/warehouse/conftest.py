@@ -12,8 +12,8 @@ from drumline.models import DurableTask
 
 
 @pytest.fixture(autouse=True)
-def _no_broker(monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+def _no_broker_anywhere(no_broker):
+    """Every test of this directory runs the tasks itself."""
 
 
 @pytest.fixture(autouse=True)

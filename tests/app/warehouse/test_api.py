@@ -4,7 +4,6 @@ import io
 from unittest import mock
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.http import UnreadablePostError
 from django.test import Client
@@ -18,19 +17,6 @@ CSV = b"reference,sku,quantity,amount,currency,date\n" + b"".join(
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def signed_in(client, user):
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def stranger():
-    client = Client()
-    client.force_login(get_user_model().objects.create_user("bob@example.com", "difference engine no. 2"))
-    return client
-
-
 def upload(client, data=CSV, content_type="text/csv", **extra):
     return client.generic("POST", "/api/imports/", data, content_type=content_type, **extra)
 
@@ -42,66 +28,66 @@ def refused(answer, status):
     return answer.json()
 
 
-def test_an_upload_is_accepted_and_its_url_tells_how_far_it_is(signed_in, run, run_all):
-    answer = upload(signed_in, CSV + b"x\n" + CSV.splitlines(keepends=True)[1])
+def test_an_upload_is_accepted_and_its_url_tells_how_far_it_is(ada, run, run_all):
+    answer = upload(ada, CSV + b"x\n" + CSV.splitlines(keepends=True)[1])
     assert answer.status_code == 202
     told = answer.json()
     assert answer["Location"] == told["url"] == f"/api/imports/{told['id']}/"
     assert (told["state"], told["size"], told["chunks"], told["rows"]) == ("received", len(CSV) + 30, 0, 0)
 
     run("warehouse.split_import")
-    told = signed_in.get(told["url"]).json()
+    told = ada.get(told["url"]).json()
     assert (told["state"], told["chunks"], told["chunks_done"], told["ended_at"]) == ("processing", 1, 0, None)
 
     run("warehouse.process_chunk")
-    told = signed_in.get(told["url"]).json()
+    told = ada.get(told["url"]).json()
     assert (told["chunks_done"], told["rows"], told["rejected"], told["loaded"]) == (1, 7, 1, 0)
 
     run_all()
-    told = signed_in.get(told["url"]).json()
+    told = ada.get(told["url"]).json()
     assert (told["state"], told["rows"], told["rejected"], told["loaded"]) == ("loaded", 7, 2, 5)
     assert told["totals"] == {"EUR": {"movements": 5, "quantity": 5, "amount": "12.50"}}
     assert told["rejects"] == [
         {"line": 7, "reason": "1 columns instead of 6"},
         {"line": 8, "reason": "reference: the same as on line 2"},
     ]
-    assert signed_in.get(told["url"], {"after_line": 7}).json()["rejects"] == told["rejects"][1:]
+    assert ada.get(told["url"], {"after_line": 7}).json()["rejects"] == told["rejects"][1:]
 
 
-def test_a_failed_import_says_why(signed_in, run_all):
-    url = upload(signed_in, b"a;b\n").json()["url"]
+def test_a_failed_import_says_why(ada, run_all):
+    url = upload(ada, b"a;b\n").json()["url"]
     run_all()
-    told = signed_in.get(url).json()
+    told = ada.get(url).json()
     assert told["state"] == "failed"
     assert "line 1: the header must be reference,sku" in told["error"]
 
 
-def test_only_the_pieces_are_stored_in_the_request(signed_in):
+def test_only_the_pieces_are_stored_in_the_request(ada):
     with mock.patch("apps.warehouse.parsing.parts") as read:
-        upload(signed_in)
+        upload(ada)
     read.assert_not_called()
     assert bytes(CsvPiece.objects.get().data) == CSV
     assert not Movement.objects.exists()
 
 
-def test_a_large_body_is_read_piece_by_piece(signed_in, monkeypatch):
+def test_a_large_body_is_read_piece_by_piece(ada, monkeypatch):
     monkeypatch.setattr("apps.warehouse.services.imports.PIECE", 100_000)
-    assert upload(signed_in, b"x" * 2_500_000).status_code == 202
+    assert upload(ada, b"x" * 2_500_000).status_code == 202
     assert CsvPiece.objects.count() == 25
     assert max(piece.end - piece.start for piece in CsvPiece.objects.all()) == 100_000
 
 
-def test_a_list_shows_ones_own_imports_the_latest_first(signed_in, stranger):
-    ids = [upload(signed_in).json()["id"] for _ in range(2)]
+def test_a_list_shows_ones_own_imports_the_latest_first(ada, stranger):
+    ids = [upload(ada).json()["id"] for _ in range(2)]
     upload(stranger)
-    told = signed_in.get("/api/imports/").json()
+    told = ada.get("/api/imports/").json()
     assert told["count"] == 2
     assert [each["id"] for each in told["results"]] == ids[::-1]
-    refused(signed_in.get("/api/imports/", {"page": 2}), 404)
+    refused(ada.get("/api/imports/", {"page": 2}), 404)
 
 
-def test_somebody_elses_import_is_not_there(signed_in, stranger):
-    url = upload(signed_in).json()["url"]
+def test_somebody_elses_import_is_not_there(ada, stranger):
+    url = upload(ada).json()["url"]
     refused(stranger.get(url), 404)
     refused(stranger.get("/api/imports/999/"), 404)
     assert stranger.get("/api/imports/").json()["results"] == []
@@ -121,58 +107,58 @@ def test_a_form_of_another_site_uploads_nothing(user):
     assert not CsvImport.objects.exists()
 
 
-def test_an_empty_body_is_refused(signed_in):
-    assert refused(upload(signed_in, b""), 400)["detail"] == "The body is empty."
-    assert refused(upload(signed_in, CONTENT_LENGTH="many"), 400)["detail"] == "The body is empty."
+def test_an_empty_body_is_refused(ada):
+    assert refused(upload(ada, b""), 400)["detail"] == "The body is empty."
+    assert refused(upload(ada, CONTENT_LENGTH="many"), 400)["detail"] == "The body is empty."
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x", "text/plain"])
-def test_another_content_type_is_refused(signed_in, content_type):
-    refused(upload(signed_in, content_type=content_type), 415)
+def test_another_content_type_is_refused(ada, content_type):
+    refused(upload(ada, content_type=content_type), 415)
 
 
-def test_a_body_that_is_cut_off_is_refused_and_leaves_nothing(signed_in):
+def test_a_body_that_is_cut_off_is_refused_and_leaves_nothing(ada):
     cut_off = {"CONTENT_LENGTH": str(len(CSV) + 9), "wsgi.input": io.BytesIO(CSV)}
-    problem = refused(upload(signed_in, **cut_off), 400)
+    problem = refused(upload(ada, **cut_off), 400)
     assert problem["detail"] == f"The body was cut off: {len(CSV)} bytes of {len(CSV) + 9} arrived."
     with mock.patch("django.http.HttpRequest.read", side_effect=UnreadablePostError("reset")):
-        refused(upload(signed_in), 400)
+        refused(upload(ada), 400)
     assert not CsvImport.objects.exists()
 
 
-def test_more_than_the_limit_is_refused_there_and_elsewhere(signed_in, settings):
+def test_more_than_the_limit_is_refused_there_and_elsewhere(ada, settings):
     settings.API_BODY_LIMITS = {"/api/imports/": 1_500_000}
-    refused(upload(signed_in, b"x" * 1_500_001), 413)
-    assert upload(signed_in, b"x" * 1_500_000).status_code == 202
+    refused(upload(ada, b"x" * 1_500_001), 413)
+    assert upload(ada, b"x" * 1_500_000).status_code == 202
     for path in ("/api/imports/1/", "/api/users/", "/api/imports"):
-        refused(signed_in.generic("POST", path, b"x" * 1_000_001, content_type="text/csv"), 413)
+        refused(ada.generic("POST", path, b"x" * 1_000_001, content_type="text/csv"), 413)
 
 
 @pytest.mark.parametrize("line", ["x", "-1", "1.5", "99999999999"])
-def test_a_line_that_is_none_is_refused(signed_in, line):
-    url = upload(signed_in).json()["url"]
-    assert refused(signed_in.get(url, {"after_line": line}), 400)["errors"][0]["field"] == "after_line"
+def test_a_line_that_is_none_is_refused(ada, line):
+    url = upload(ada).json()["url"]
+    assert refused(ada.get(url, {"after_line": line}), 400)["errors"][0]["field"] == "after_line"
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-def test_another_method_is_refused(signed_in, method):
-    url = upload(signed_in).json()["url"]
-    refused(getattr(signed_in, method)(url), 405)
-    refused(getattr(signed_in, method)("/api/imports/"), 405)
+def test_another_method_is_refused(ada, method):
+    url = upload(ada).json()["url"]
+    refused(getattr(ada, method)(url), 405)
+    refused(getattr(ada, method)("/api/imports/"), 405)
 
 
-def test_too_many_uploads_are_refused_and_looking_goes_on(signed_in, monkeypatch):
+def test_too_many_uploads_are_refused_and_looking_goes_on(ada, monkeypatch):
     rates = {"imports.create": "2/min", "imports.read": "3/min"}
     monkeypatch.setattr("rest_framework.throttling.ScopedRateThrottle.THROTTLE_RATES", rates)
-    urls = [upload(signed_in).json()["url"] for _ in range(2)]
-    answer = upload(signed_in)
+    urls = [upload(ada).json()["url"] for _ in range(2)]
+    answer = upload(ada)
     refused(answer, 429)
     assert int(answer["Retry-After"]) > 0
     assert CsvImport.objects.count() == 2
     for url in urls:
-        assert signed_in.get(url).status_code == 200
-    assert signed_in.get("/api/imports/").status_code == 200
-    refused(signed_in.get("/api/imports/"), 429)
+        assert ada.get(url).status_code == 200
+    assert ada.get("/api/imports/").status_code == 200
+    refused(ada.get("/api/imports/"), 429)
 
 
 def test_the_schema_describes_uploads_and_their_problems(client):
