@@ -9,7 +9,7 @@ short_description: Build what a host needs to install a project without reaching
 description:
   - Runs on the controller. Packs the project's source, its locked dependencies as wheels for the hosts' Python,
     each checked against the hash in the lock, and the installer into one tar file.
-  - The tar file holds a program, install, that lays it out in a folder of a host.
+  - The tar file holds a program, install, that lays it out in a folder of a host; .venv/installed is its last word there.
   - The id is a digest of the source and the lock, so the same content is the same artefact and is built once.
 options:
   source: {description: Checkout of the project., type: path, required: true}
@@ -48,19 +48,22 @@ from packaging.requirements import Requirement
 _GLIBC_MINORS = range(36, 16, -1)
 _INSTALL = """\
 #!/bin/sh
-# Installs this artefact into the folder that is given, and reaches no index.
+# Installs this artefact into the folder that is given, in the place of what is there, and reaches no index.
+# Whether it came to its end is seen by the file .venv/installed.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 target=${1:?"usage: install FOLDER"}
 python=/usr/bin/python3
 release=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 umask 022
+rm -rf "$target"
 mkdir -p "$target"
 if [ -d "$here/source" ]; then cp -R "$here/source/." "$target/"; fi
 "$here/uv" venv --quiet --offline --no-cache --python=$python "$target/.venv"
 "$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --link-mode=copy --compile-bytecode \\
     --find-links="$here/wheels" --python="$target/.venv/bin/python" --requirement="$here/requirements-$release.txt"
 "$target/.venv/bin/python" -m compileall -q -x '\\.venv' "$target"
+touch "$target/.venv/installed"
 """
 _UV = Path(sysconfig.get_path("scripts"), "uv")
 
