@@ -7,7 +7,7 @@ chain, group, chord, link and retry go this way with nothing changed where they 
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from typing import Any
@@ -48,11 +48,12 @@ def install() -> None:
     """
     acquire, send_task = Celery.producer_or_acquire, Celery.send_task
 
+    def producer_or_acquire(app: Celery, producer: Any = None) -> AbstractContextManager[Any]:
+        # Celery asks twice for each task of a group.
+        return nullcontext(producer) if isinstance(producer, LedgerProducer) else ledger_producer(app, producer)
+
     @contextmanager
-    def producer_or_acquire(app: Celery, producer: Any = None) -> Iterator[Any]:
-        if isinstance(producer, LedgerProducer):
-            yield producer
-            return
+    def ledger_producer(app: Celery, producer: Any) -> Iterator[Any]:
         with ExitStack() as stack:
             ledger = LedgerProducer(app, lambda: stack.enter_context(acquire(app, producer)))
             yield ledger
@@ -141,7 +142,11 @@ def enqueue(app: Celery, messages: Sequence[Message]) -> None:
     # The same id twice in one INSERT would be an error; sent one after the other, the second does nothing.
     unique = {message.id: message for message in reversed(messages)}
     ready = {id_ for id_, message in unique.items() if message.due_at is None} if breaker.is_closed() else set()
-    rows = [_row(app, id_, message, published=id_ in ready) for id_, message in reversed(unique.items())]
+    attempts = {name: _max_attempts(app, name) for name in {message.headers["task"] for message in messages}}
+    rows = [
+        _row(id_, message, published=id_ in ready, max_attempts=attempts[message.headers["task"]])
+        for id_, message in reversed(unique.items())
+    ]
     with transaction.atomic(savepoint=False) if len(rows) > CHUNK else ExitStack():
         for start in range(0, len(rows), CHUNK):
             _insert(rows[start : start + CHUNK])
@@ -152,10 +157,13 @@ def enqueue(app: Celery, messages: Sequence[Message]) -> None:
         transaction.on_commit(partial(_publish_or_leave, to_publish), robust=True)
 
 
-def _row(app: Celery, id_: UUID, message: Message, *, published: bool) -> dict[str, Any]:
-    task = app.tasks.get(message.headers["task"])
+def _max_attempts(app: Celery, name: str) -> int:
+    return getattr(app.tasks.get(name), "max_attempts", None) or conf.max_attempts()
+
+
+def _row(id_: UUID, message: Message, *, published: bool, max_attempts: int) -> dict[str, Any]:
     return {
-        "id": id_,
+        "id": str(id_),
         "name": message.headers["task"],
         "queue": message.queue,
         "priority": message.properties.get("priority") or 0,
@@ -164,7 +172,7 @@ def _row(app: Celery, id_: UUID, message: Message, *, published: bool) -> dict[s
         "expires_at": message.expires_at,
         "published": published,
         "retries": message.headers.get("retries") or 0,
-        "max_attempts": getattr(task, "max_attempts", None) or conf.max_attempts(),
+        "max_attempts": max_attempts,
         "generation": message.generation,
         "parent_id": message.headers.get("parent_id") or "",
         "root_id": message.headers.get("root_id") or "",
