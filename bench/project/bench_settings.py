@@ -14,6 +14,8 @@ MODE = os.environ["BENCH_MODE"]
 INSTALLED_APPS = [*INSTALLED_APPS[:-1], "benchtasks", INSTALLED_APPS[-1]]
 DRUMLINE_DURABLE = MODE == "ledger"
 CELERY_WORKER_SEND_TASK_EVENTS = False
+# Only the modes with the longer backlog would replace their children within it.
+CELERY_WORKER_MAX_TASKS_PER_CHILD = None
 if MODE == "reference":
     CELERY_TASK_IGNORE_RESULT = False
     CELERY_DB_REUSE_MAX = None
