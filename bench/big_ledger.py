@@ -69,6 +69,8 @@ def run(rig: Rig, table: Table, runs: int) -> None:
         rig.sql(f"CREATE DATABASE {name}")
         with rig.application("ledger", name):
             pass
+    # Whether one row waits or many: the relay asks the broker whether it still holds them.
+    rig.sql(ROWS.format(state=0, finished="NULL", count=1), "empty")
     rig.sql(ROWS.format(state=2, finished="now() - n * interval '1 millisecond'", count=FINISHED), "big")
     rig.sql(ROWS.format(state=0, finished="NULL", count=WAITING), "big")
     rig.sql("VACUUM ANALYZE drumline_ledger", "big")
@@ -87,9 +89,9 @@ def run(rig: Rig, table: Table, runs: int) -> None:
         got = interleaved(runs, {name: variant(name, what) for name in ("empty", "big")})
         table.add(
             f"{title} beside {FINISHED:,} finished, {WAITING:,} waiting",
-            "<= 1.2 x the empty ledger",
+            "<= 1.2 x one row",
             f"{got['big'] / got['empty']:.2f} x",
-            f"{got['big']:.2f} ms; empty {got['empty']:.2f} ms; plans in {PLANS}",
+            f"{got['big']:.2f} ms; one row {got['empty']:.2f} ms; plans in {PLANS}",
         )
 
 
