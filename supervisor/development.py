@@ -180,7 +180,8 @@ def welcome(env: dict[str, str], seconds: float) -> str:
 
 def run(env: dict[str, str], web: int, console: Console, started: float) -> None:
     """Run supervisord until somebody interrupts, or until it ends by itself."""
-    for number in (signal.SIGHUP, signal.SIGTERM):
+    # A script that starts this in the background has the interrupt ignored.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     supervisord = subprocess.Popen(
         [SUPERVISORD, "--configuration", CONFIGURATION],
