@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import DatabaseError
 from django.test import Client
 
 
@@ -48,3 +49,13 @@ def root(db):  # noqa: ARG001  it opens the database
 def no_broker(monkeypatch):
     """The ledger keeps what is sent, and nothing reaches a broker."""
     monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+
+
+@pytest.fixture
+def no_ledger(monkeypatch):
+    """No task can be written: what belongs to it must not be stored either."""
+
+    def enqueue(*_):
+        raise DatabaseError
+
+    monkeypatch.setattr("drumline.ledger.enqueue.enqueue", enqueue)

@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 from celery.exceptions import Retry
+from django.db import DatabaseError
 from django.utils import timezone
 
 from apps.notifications import services, tasks
@@ -66,8 +67,9 @@ def test_a_user_deleted_meanwhile_is_logged_and_skipped(user, mailoutbox, caplog
 
 def test_a_cancelled_reminder_gives_its_task_up_and_twice_is_as_good_as_once(user, mailoutbox):
     reminder = scheduled(user)
-    for _ in range(2):
-        services.reminder_cancel(reminder=reminder)
+    services.reminder_cancel(reminder=reminder)
+    assert task_of(reminder).state == DurableTask.State.DISCARDED
+    services.reminder_cancel(reminder=reminder)
     task = task_of(reminder)
     assert task.state == DurableTask.State.DISCARDED
     assert len(task.history) == 1
@@ -75,6 +77,21 @@ def test_a_cancelled_reminder_gives_its_task_up_and_twice_is_as_good_as_once(use
     # A worker may have had it already.
     assert not tasks.send_reminder(reminder.pk)
     assert not mailoutbox
+
+
+@pytest.mark.usefixtures("no_ledger")
+def test_a_reminder_whose_task_cannot_be_written_is_not_stored(user):
+    with pytest.raises(DatabaseError):
+        scheduled(user)
+    assert not Reminder.objects.exists()
+
+
+def test_a_reminder_whose_task_cannot_be_given_up_is_not_cancelled(user, monkeypatch):
+    reminder = scheduled(user)
+    monkeypatch.setattr(services, "tasks_discard", mock.Mock(side_effect=DatabaseError))
+    with pytest.raises(DatabaseError):
+        services.reminder_cancel(reminder=reminder)
+    assert Reminder.objects.get().cancelled_at is None
 
 
 def test_what_was_sent_cannot_be_cancelled(user):

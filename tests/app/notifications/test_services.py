@@ -4,7 +4,7 @@ from unittest import mock
 
 import pytest
 from celery.exceptions import Retry
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -17,8 +17,15 @@ pytestmark = pytest.mark.django_db
 
 def test_the_welcome_e_mail_is_sent_and_recorded(user, mailoutbox):
     assert services.welcome_email_send(user_id=user.pk)
-    assert [message.to for message in mailoutbox] == [["ada@example.com"]]
+    [message] = mailoutbox
+    assert message.to == ["ada@example.com"]
+    assert message.body.startswith("Hello Ada,")
     assert Email.objects.get().sent_at is not None
+
+
+def test_somebody_without_a_name_is_greeted_by_the_address(django_user_model, mailoutbox):
+    services.welcome_email_send(user_id=django_user_model.objects.create_user("bob@example.com").pk)
+    assert mailoutbox[0].body.startswith("Hello bob@example.com,")
 
 
 def test_a_second_run_sends_nothing(user, mailoutbox):
@@ -83,3 +90,10 @@ def test_what_the_caller_rolls_back_is_neither_sent_nor_remembered(user):
     assert not Email.objects.exists()
     assert not DurableTask.objects.exists()
     publish.assert_not_called()
+
+
+@pytest.mark.usefixtures("no_ledger")
+def test_what_cannot_be_sent_is_not_remembered_as_to_be_sent(user):
+    with pytest.raises(DatabaseError):
+        services.welcome_emails_request(user_ids=[user.pk])
+    assert not Email.objects.exists()

@@ -6,7 +6,7 @@ from django.contrib.auth import authenticate, get_user_model
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
 from apps.users import services, tasks
@@ -81,6 +81,13 @@ def test_people_are_imported_with_one_welcome_e_mail_each(imported, user, settin
         assert DurableTask.objects.filter(name=name).count() == 2
     assert imported("bob@example.com\n").startswith("0 accounts created")
     assert DurableTask.objects.count() == 4
+
+
+@pytest.mark.usefixtures("no_ledger")
+def test_nobody_is_imported_whose_welcome_e_mail_cannot_be_written():
+    with pytest.raises(DatabaseError):
+        services.users_import(people=[(1, "bob@example.com", "Bob")])
+    assert not User.objects.exists()
 
 
 @pytest.mark.parametrize(
