@@ -11,6 +11,7 @@ from apps.crm import services, tasks
 from apps.crm.client import CrmBusyError, CrmRefusedError, CrmUnavailableError
 from apps.crm.models import Contact
 from apps.users.services import user_create
+from drumline.models import DurableTask
 from tests.counterparts.crm import crm_server
 from tests.integration.servers import free_port
 
@@ -53,11 +54,26 @@ def test_twice_is_as_good_as_once(crm, user):
     assert Contact.objects.count() == 1
 
 
-def test_a_deleted_user_and_a_missing_crm_are_skipped(crm, user, settings):
+def test_a_deleted_user_and_a_missing_crm_are_skipped_with_the_reason(crm, user, settings, caplog):
     assert not services.contact_sync(user_id=user.pk + 1)
+    assert "the user is gone" in caplog.text
+    caplog.clear()
     settings.CRM_URL = ""
     assert not services.contact_sync(user_id=user.pk)
+    assert "there is no CRM" in caplog.text
     assert crm.asked == []
+
+
+def test_what_the_crm_says_at_length_is_cut_to_what_is_kept(user, monkeypatch, settings):
+    settings.CRM_URL = "http://crm.example/"
+    ask = mock.Mock(side_effect=CrmRefusedError("x" * 501))
+    monkeypatch.setattr(services.client, "contact_put", ask)
+    with pytest.raises(CrmRefusedError):
+        services.contact_sync(user_id=user.pk)
+    assert Contact.objects.get().refusal == "x" * 500
+    ask.side_effect = ["y" * 101]
+    services.contact_sync(user_id=user.pk)
+    assert Contact.objects.get().external_id == "y" * 100
 
 
 @pytest.mark.parametrize("status", [500, 502, 504, 408, 409, 425])
@@ -124,11 +140,11 @@ def test_a_url_that_is_none_fails_at_once(user, settings):
 @pytest.mark.usefixtures("crm")
 @pytest.mark.django_db(transaction=True)
 def test_a_new_account_is_copied_after_its_commit_if_there_is_a_crm(settings):
+    copies = DurableTask.objects.filter(name="integrations.sync_to_crm", queue="default")
     with mock.patch("drumline.ledger.enqueue.publish"):
         user_create(email="ada@example.com", password="difference engine no. 2")
+        assert copies.count() == 1
         settings.CRM_URL = ""
         user_create(email="bob@example.com", password="difference engine no. 2")
-    from drumline.models import DurableTask
-
-    assert DurableTask.objects.filter(name="integrations.sync_to_crm", queue="default").count() == 1
+    assert copies.count() == 1
     assert mail.outbox == []
