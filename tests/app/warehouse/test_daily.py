@@ -8,7 +8,7 @@ import pytest
 from celery import current_app
 from celery.exceptions import Retry
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, OperationalError, ProgrammingError
+from django.db import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 from django.utils import timezone
 
 from apps.notifications.models import Email
@@ -98,6 +98,22 @@ def test_other_days_stay_as_they_are(run_all):
 def test_a_start_that_is_delivered_twice_sends_one_chain(waiting):
     assert tasks.run_day("2026-11-22") == tasks.run_day("2026-11-22")
     assert waiting() == LINKS[:1]
+
+
+@pytest.mark.usefixtures("no_ledger")
+def test_a_run_whose_chain_cannot_be_sent_is_not_begun():
+    with pytest.raises(DatabaseError):
+        daily.run_start(day=DAY)
+    assert not DailyRun.objects.exists()
+
+
+def test_a_run_whose_chain_cannot_be_sent_is_not_resumed(request):
+    run_id = daily.run_start(day=DAY).pk
+    daily.run_fail(run_id=run_id, error="no such table")
+    request.getfixturevalue("no_ledger")
+    with pytest.raises(DatabaseError):
+        daily.run_resume(run_id=run_id)
+    assert DailyRun.objects.get(pk=run_id).state == DailyRun.State.FAILED
 
 
 def test_without_a_date_it_is_the_day_that_is_over_where_the_site_is(settings):

@@ -9,7 +9,7 @@ import pytest
 from celery import current_app
 from celery.exceptions import Retry
 from django.contrib.auth import get_user_model
-from django.db import OperationalError, transaction
+from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
@@ -274,6 +274,25 @@ def test_an_upload_that_is_cut_off_leaves_nothing(user, waiting):
     assert not CsvImport.objects.exists()
     assert not CsvPiece.objects.exists()
     assert waiting() == []
+
+
+@pytest.mark.usefixtures("no_ledger")
+def test_nothing_is_received_that_cannot_be_sent_on(receive):
+    with pytest.raises(DatabaseError):
+        receive(csv_file(5))
+    assert not CsvImport.objects.exists()
+    assert not CsvPiece.objects.exists()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_file_whose_chunks_cannot_be_sent_stays_whole(receive, request):
+    csv_import = receive(csv_file(40))
+    request.getfixturevalue("no_ledger")
+    with pytest.raises(DatabaseError):
+        imports.import_split(import_id=csv_import.pk)
+    csv_import.refresh_from_db()
+    assert csv_import.state == State.RECEIVED
+    assert not CsvChunk.objects.exists()
 
 
 @pytest.mark.usefixtures("small_chunks")
