@@ -56,6 +56,10 @@ test-python: bootstrap-test ## Tests that need no test host: application, contra
 	pytest --numprocesses auto --dist worksteal tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
 	pytest tests/faults
 
+.PHONY: coverage
+coverage: bootstrap-test ## Measure which branches of app/ those tests reach, in every process that they start
+	pytest tests/app tests/integration --cov $(CURDIR)/app
+
 .PHONY: faults
 faults: bootstrap-test ## Harm real servers and processes, and print what held, stock Celery beside it: ONLY=redis
 	pytest tests/faults --full $(if $(ONLY),-k '$(ONLY)')

@@ -20,6 +20,8 @@ import redis
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PYTHON = sys.executable
+# What `make coverage` leaves for child processes, which have an environment of their own here.
+MEASURED = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")}
 T = TypeVar("T")
 
 
@@ -152,7 +154,11 @@ class Process:
             raise AssertionError(f"{error}\n{self.text()}") from None
 
     def stop(self) -> None:
-        """End the whole session: no child may outlive a test, and nothing is left to save."""
+        """End the whole session: no child may outlive a test, and nothing but its coverage is left to save."""
+        if MEASURED and self.alive():
+            self.popen.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.popen.wait(10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
@@ -194,6 +200,7 @@ class Application:
             "WEB_THREADS": "8",
             "WEB_TIMEOUT": "30",
             "WEB_GRACEFUL_TIMEOUT": "5",
+            **MEASURED,
             **env,
         }
         self.processes: list[Process] = []
