@@ -219,13 +219,16 @@ def test_steps_that_run_again_and_out_of_order_change_nothing(run_all):
     run_id = tasks.run_day("2026-11-22")
     tasks.load_to_warehouse(run_id)
     tasks.transform_data(run_id)
-    assert DailyRun.objects.get(pk=run_id).step == Step.FETCH
+    before = DailyRun.objects.get(pk=run_id)
+    assert (before.step, before.state) == (Step.FETCH, DailyRun.State.RUNNING)
     tasks.fetch_data(run_id)
     assert tasks.fetch_data(run_id) == run_id
     assert StagedEvent.objects.count() == 5
     run_all()
+    ended_at = DailyRun.objects.get(pk=run_id).ended_at
     for task in (tasks.load_to_warehouse, tasks.transform_data, tasks.fetch_data):
         assert task(run_id) == run_id
+    assert DailyRun.objects.get(pk=run_id).ended_at == ended_at
     assert figures() == FIGURES
 
 

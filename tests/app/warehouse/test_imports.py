@@ -295,6 +295,15 @@ def test_a_file_whose_chunks_cannot_be_sent_stays_whole(receive, request):
     assert not CsvChunk.objects.exists()
 
 
+def test_an_import_that_cannot_be_cleaned_has_not_failed(receive, request):
+    csv_import = receive(csv_file(5))
+    request.getfixturevalue("no_ledger")
+    with pytest.raises(DatabaseError):
+        imports.import_fail(import_id=csv_import.pk, error="no room")
+    csv_import.refresh_from_db()
+    assert csv_import.state == State.RECEIVED
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_a_task_that_runs_again_changes_nothing(receive, run, run_all, waiting):
     csv_import = receive(csv_file(50))
