@@ -1,6 +1,7 @@
 """The reason for the Celery version in pyproject.toml: a worker survives the loss of its broker."""
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -40,6 +41,26 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
     assert worker.alive()
     assert worker.popen.pid == pid
     assert broker.client.llen("default") == 0
+
+
+def test_a_worker_whose_acknowledgement_is_not_taken_gets_the_next_task(application, broker, tmp_path):
+    application.with_probe()
+    worker = application.worker("default")
+    hold(application, tmp_path, "first")
+    wait_until((tmp_path / "first.started").exists, "the task runs")
+
+    # For longer than the worker waits for an answer.
+    broker.process.send_signal(signal.SIGSTOP)
+    (tmp_path / "first.gate").touch()
+    try:
+        worker.wait_for("Timeout reading from socket")
+    finally:
+        broker.process.send_signal(signal.SIGCONT)
+
+    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert effects(tmp_path, "first") == ["done"]
+    assert "worker_ends_itself" not in worker.text()
+    assert worker.alive()
 
 
 def test_a_worker_that_has_found_its_broker_again_is_not_taken_for_stuck(application, broker):

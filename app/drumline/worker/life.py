@@ -172,6 +172,11 @@ class Life(threading.Thread):
         connection = getattr(self.controller.consumer, "connection", None)
         return connection is not None and connection.connected
 
+    def consumes_from(self, channel: Any) -> bool:
+        """Return whether the broker delivers through this channel, and not through one of an earlier connection."""
+        consumer = getattr(self.controller.consumer, "task_consumer", None)
+        return consumer is not None and consumer.channel is channel
+
     def _watch(self) -> None:
         """End the process when it is alive and of no use."""
         while True:
@@ -240,6 +245,11 @@ def begin(controller: Any) -> Life:
 def current() -> Life | None:
     """Return this process's life, in a worker's main process."""
     return _life
+
+
+def consumes_from(channel: Any) -> bool:
+    """See `Life.consumes_from`; nothing is consumed without a life."""
+    return _life is not None and _life.consumes_from(channel)
 
 
 def later(work: Callable[[], Any]) -> None:

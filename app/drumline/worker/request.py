@@ -24,6 +24,16 @@ class LedgerRequest(Request):
         """Return whether the ledger holds this task."""
         return bool(self.request_dict.get("durable"))
 
+    def acknowledge(self) -> None:
+        """Acknowledge the message; let what prevents it end the connection, if that is the one in use.
+
+        Celery only logs it. kombu would then go on counting the message of Redis as one that is worked on, and with a
+        prefetch of one it would ask for no other (kombu 5.7, `transport.redis.QoS.ack`).
+        """
+        if life.consumes_from(self.message.channel):
+            self._connection_errors = ()
+        super().acknowledge()
+
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: FBT001, FBT002  Celery's signature
         """Acknowledge a task whose process died, since the ledger starts it again; leave the rest to Celery."""
         error = exc_info.exception
