@@ -122,6 +122,8 @@ class Life(threading.Thread):
                     return
             self._unfinished()
             self._unfinished = None
+            # Only for the first: whoever ends the worker waits for this thread.
+            seconds = 0
 
     def _beat(self) -> None:
         if not self._registered:
