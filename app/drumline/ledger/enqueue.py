@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from typing import Any
-from uuid import UUID
 
 import structlog
 from celery import Celery
@@ -140,37 +139,33 @@ class LedgerProducer:
 def enqueue(app: Celery, messages: Sequence[Message]) -> None:
     """Write a row for each message in the caller's transaction; what is due is published after its commit."""
     # The same id twice in one INSERT would be an error; sent one after the other, the second does nothing.
-    unique = {message.id: message for message in reversed(messages)}
-    ready = {id_ for id_, message in unique.items() if message.due_at is None} if breaker.is_closed() else set()
-    attempts = {name: _max_attempts(app, name) for name in {message.headers["task"] for message in messages}}
-    rows = [
-        _row(id_, message, published=id_ in ready, max_attempts=attempts[message.headers["task"]])
-        for id_, message in reversed(unique.items())
-    ]
-    with transaction.atomic(savepoint=False) if len(rows) > CHUNK else ExitStack():
-        for start in range(0, len(rows), CHUNK):
-            _insert(rows[start : start + CHUNK])
-        if len(ready) < len(rows):
+    unique = list({message.id: message for message in reversed(messages)}.values())[::-1]
+    ready = [message for message in unique if message.due_at is None] if breaker.is_closed() else []
+    attempts = {name: _max_attempts(app, name) for name in {message.headers["task"] for message in unique}}
+    with transaction.atomic(savepoint=False) if len(unique) > CHUNK else ExitStack():
+        for start in range(0, len(unique), CHUNK):
+            chunk = unique[start : start + CHUNK]
+            _insert([_row(each, published=bool(ready), max_attempts=attempts[each.headers["task"]]) for each in chunk])
+        if len(ready) < len(unique):
             wake()
     if ready:
-        to_publish = [message for id_, message in reversed(unique.items()) if id_ in ready]
-        transaction.on_commit(partial(_publish_or_leave, to_publish), robust=True)
+        transaction.on_commit(partial(_publish_or_leave, ready), robust=True)
 
 
 def _max_attempts(app: Celery, name: str) -> int:
     return getattr(app.tasks.get(name), "max_attempts", None) or conf.max_attempts()
 
 
-def _row(id_: UUID, message: Message, *, published: bool, max_attempts: int) -> dict[str, Any]:
+def _row(message: Message, *, published: bool, max_attempts: int) -> dict[str, Any]:
     return {
-        "id": str(id_),
+        "id": str(message.id),
         "name": message.headers["task"],
         "queue": message.queue,
         "priority": message.properties.get("priority") or 0,
         "message": message.as_json(),
         "due_at": message.due_at,
         "expires_at": message.expires_at,
-        "published": published,
+        "published": published and message.due_at is None,
         "retries": message.headers.get("retries") or 0,
         "max_attempts": max_attempts,
         "generation": message.generation,
