@@ -36,7 +36,7 @@ def test_a_line_is_one_json_object_with_its_level_and_logger(line):
 
 def test_a_librarys_plain_message_becomes_json_too(line):
     read = line()
-    logging.getLogger("some.library").warning("took %d ms", 5)
+    logging.getLogger("urllib3").warning("took %d ms", 5)
     assert json.loads(read())["event"] == "took 5 ms"
 
 
