@@ -30,7 +30,7 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
     # Several failed attempts: some versions die while they reconnect, not when they lose the connection.
     worker.wait_for("Trying again in 4.00 seconds")
     broker.start()
-    wait_until(lambda: worker.text().count("Connected to redis") == 2, "the worker is connected again", seconds=40)
+    wait_until(lambda: worker.text().count("Connected to redis") > 1, "the worker is connected again", seconds=40)
     (tmp_path / "first.gate").touch()
 
     wait_until(lambda: effects(tmp_path, "first"), "the task has ended")
@@ -70,7 +70,7 @@ def test_a_worker_that_has_found_its_broker_again_is_not_taken_for_stuck(applica
     broker.kill()
     worker.wait_for("Trying again in 4.00 seconds")
     broker.start()
-    wait_until(lambda: worker.text().count("Connected to redis") == 2, "the worker is connected again", seconds=40)
+    wait_until(lambda: worker.text().count("Connected to redis") > 1, "the worker is connected again", seconds=40)
     connected = time.monotonic()
 
     wait_until(lambda: time.monotonic() - connected > 6, "it had time to be taken for stuck")

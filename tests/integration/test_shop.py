@@ -43,7 +43,7 @@ for _ in range({number}):
 STATUS = "SELECT status FROM orders_order"
 STOCK = "SELECT ARRAY[stock, reserved] FROM products_product"
 ENDED = "SELECT count(*) FROM drumline_ledger WHERE state = 2"
-RETRIED = "SELECT count(*) FROM drumline_ledger WHERE retries = 1"
+RETRIED = "SELECT count(*) FROM drumline_ledger WHERE retries > 0"
 HURRY = "UPDATE drumline_ledger SET due_at = now() WHERE state = 0"
 CARD = "4242 4242 4242 4242"
 
@@ -157,7 +157,7 @@ def test_deliveries_at_the_same_moment_charge_once(application, stripe, held_ord
 
     # While the provider thinks about it, the payment is delivered again.
     send(application, "payments.charge_card", ask("SELECT id FROM payments_payment"))
-    wait_until(lambda: len(stripe.asked) == 2, "the provider is asked again")
+    wait_until(lambda: len(stripe.asked) > 1, "the provider is asked again")
     wait_until(lambda: ask(RETRIED) == 1, "the second one has to wait")
     stripe.open.set()
     wait_until(lambda: ask(STATUS) == "paid", "the order is paid")
