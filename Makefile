@@ -54,7 +54,7 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
 	pytest --numprocesses auto --dist worksteal tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
-	pytest tests/faults
+	pytest --numprocesses auto --dist worksteal tests/faults
 
 .PHONY: coverage
 coverage: bootstrap-test ## Measure which branches of app/ those tests reach, in every process that they start

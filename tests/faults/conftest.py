@@ -11,8 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ __all__ = ["cluster", "migrated"]
 collect_ignore = ["test_killed_process.py", "test_reboot.py", "test_restart_under_load.py"]
 
 REPORT = Path(__file__).resolve().parents[2] / "build" / "faults.json"
-ROWS = pytest.StashKey[list[dict[str, Any]]]()
+# The property of a test's report that carries its row; it also comes from another process.
+FAULT = "fault"
 numbers = itertools.count(1)
 
 
@@ -35,22 +35,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="faults in full size, with stock Celery beside them")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = []
-
-
 class Row:
-    """One row of the table; the test says what holds."""
+    """One row of the table; whether its test passes says whether it holds."""
 
-    def __init__(self, rows: list[dict[str, Any]], *, full: bool) -> None:
-        self._rows = rows
-        self._begun = time.monotonic()
+    def __init__(self, properties: list[tuple[str, object]], *, full: bool) -> None:
+        self._properties = properties
         self.full = full
-        self.row: dict[str, Any] = {"what": "", "must": "", "got": "", "stock": "", "holds": False}
+        self.row = {"what": "", "must": "", "got": "", "stock": ""}
 
     def says(self, what: str, must: str) -> None:
         self.row.update(what=what, must=must)
-        self._rows.append(self.row)
+        self._properties.append((FAULT, self.row))
 
     def stock(self, run: Callable[[], str]) -> None:
         """Run the same on stock Celery, in full size only; nothing is asked of it."""
@@ -59,9 +54,6 @@ class Row:
 
     def got(self, told: str) -> None:
         self.row["got"] = told
-
-    def end(self, *, holds: bool) -> None:
-        self.row.update(holds=holds, seconds=round(time.monotonic() - self._begun, 1))
 
 
 @pytest.fixture
@@ -77,23 +69,8 @@ def only_full(full: bool) -> None:  # noqa: FBT001
 
 
 @pytest.fixture
-def fault_row(request: pytest.FixtureRequest, full: bool) -> Iterator[Row]:  # noqa: FBT001
-    row = Row(request.config.stash[ROWS], full=full)
-    yield row
-    report = request.node.stash.get(CALL, None)
-    row.row["name"] = request.node.name
-    row.end(holds=bool(report and report.passed))
-
-
-CALL = pytest.StashKey[pytest.TestReport]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
-    if report.when == "call":
-        item.stash[CALL] = report
-    return report
+def fault_row(request: pytest.FixtureRequest, full: bool) -> Row:  # noqa: FBT001
+    return Row(request.node.user_properties, full=full)
 
 
 @pytest.fixture
@@ -108,8 +85,16 @@ def fleet(cluster: Any, migrated: str) -> Callable[..., Fleet]:
     return make
 
 
+def told(report: pytest.TestReport) -> list[dict[str, Any]]:
+    """The row of a test that has run."""
+    end = {"name": report.nodeid, "holds": report.passed, "seconds": round(report.duration, 1)}
+    return [{**row, **end} for name, row in report.user_properties if name == FAULT]
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows = config.stash[ROWS]
+    reports = itertools.chain.from_iterable(terminalreporter.stats.values())
+    calls = [report for report in reports if getattr(report, "when", "") == "call"]
+    rows = [row for report in sorted(calls, key=lambda report: report.nodeid) for row in told(report)]
     if not rows:
         return
     REPORT.parent.mkdir(exist_ok=True)
@@ -124,5 +109,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             text = " | ".join(cell.ljust(width) for cell, width in zip(line, widths.values(), strict=True))
             terminalreporter.write_line(text.rstrip())
         if "holds" in row:
-            terminalreporter.write_line(f"{'holds' if row['holds'] else 'DOES NOT HOLD'}, {row.get('seconds', 0)} s")
+            terminalreporter.write_line(f"{'holds' if row['holds'] else 'DOES NOT HOLD'}, {row['seconds']} s")
         terminalreporter.write_line("")
