@@ -31,7 +31,8 @@ from fleet import BUILD, CHOICES, FailedError, Fleet, Libvirt, free_port, kvm_se
 
 BOX = "drumline/debian-{}"
 BOXES = Path.home() / ".vagrant.d" / "boxes"
-QUEUED = 40
+# Twenty seconds each: more than Vagrant and a stop take before the VM is down.
+QUEUED, SECONDS = 40, 20
 
 
 def box(vms: Fleet) -> str:
@@ -79,7 +80,7 @@ def provision(vms: Fleet) -> str:
 
 
 def _boots_with_work(vms: Fleet, boot: Callable[[], Any]) -> str:
-    tasks = vms.send(["low", "high"] * (QUEUED // 2), 3)
+    tasks = vms.send(["low", "high"] * (QUEUED // 2), SECONDS)
     boot()
     begun = time.monotonic()
     wait_until(lambda: not vms.not_active(), "every unit is active", seconds=600)
