@@ -235,6 +235,10 @@ def main() -> int:
                 prove(vms, report, STEPS[:1])
             disks = sorted(BOXES.glob(f"{BOX.format(options.debian).replace('/', '-VAGRANTSLASH-')}/*/libvirt/box.img"))
             vms.environment["DRUMLINE_DRIVER"] = "kvm" if disks and kvm_serves(disks[-1]) else "qemu"
+            if report.done("up"):
+                # The run before may have been ended while they were down.
+                vms.vagrant("up", "--no-provision")
+                wait_until(lambda: not vms.not_active(), "every unit is active", seconds=600)
             holds = prove(vms, report, steps)
             if holds and not options.only:
                 holds = prove(vms, report, [END])
