@@ -240,13 +240,16 @@ class Fleet:
 
     def not_active(self) -> list[str]:
         """Units of the target that are not active, on the hosts that have one."""
-        script = (
-            "systemctl show -P Wants drumline.target | tr ' ' '\\n' | grep ^drumline- | while read -r unit; do\n"
-            'echo "$unit $(systemctl is-active "$unit")"; done\n'
-        )
+        script = "systemctl list-units --all --plain --no-legend $(systemctl show -P Wants drumline.target)\n"
         hosts = [name for name in self.names if name not in ("database1", "broker1")]
-        lines = [line for name in hosts for line in self.ssh(name, script).splitlines()]
-        return [line for line in lines if not line.endswith(" active")] if lines else ["no unit at all"]
+        units = [line.split() for name in hosts for line in self.ssh(name, script).splitlines()]
+        return (
+            [f"{unit} {active}" for unit, _, active, *_ in units if active != "active"] if units else ["no unit at all"]
+        )
+
+    def wait_for_units(self, *, seconds: float = 600) -> float:
+        """Wait until every unit is active; look seldom, since looking takes from an emulated host what a start needs."""
+        return wait_until(lambda: not self.not_active(), "every unit is active", seconds=seconds, pause=10)
 
     def install_probe(self) -> None:
         """Let the workers know the probe's tasks until the next boot, as a release with them would."""
@@ -273,7 +276,7 @@ systemctl daemon-reload
 systemctl restart 'drumline-worker@*'
 """,
         )
-        wait_until(lambda: not self.not_active(), "the workers are back with the probe", seconds=300)
+        self.wait_for_units()
 
     # ---- the site
 

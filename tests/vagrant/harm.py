@@ -214,7 +214,7 @@ def _boot(vms: Fleet, absent: str, slow: str) -> str:
     without = vms.request("/readyz"), vms.request("/livez")
     begun = time.monotonic()
     vms.ssh(host, f"rm {late}; systemctl daemon-reload; systemctl unmask --quiet {absent}; systemctl start {absent}")
-    wait_until(lambda: not vms.not_active(), "every unit is active", seconds=400)
+    vms.wait_for_units()
     active = time.monotonic() - begun
     wait_until(lambda: vms.request("/readyz") == 200, "the site is ready", seconds=120)
     vms.wait_for_end(waiting)

@@ -83,7 +83,7 @@ def _boots_with_work(vms: Fleet, boot: Callable[[], Any]) -> str:
     tasks = vms.send(["low", "high"] * (QUEUED // 2), SECONDS)
     boot()
     begun = time.monotonic()
-    wait_until(lambda: not vms.not_active(), "every unit is active", seconds=600)
+    vms.wait_for_units()
     active = time.monotonic() - begun
     vms.wait_for_end(tasks)
     done = time.monotonic() - begun
@@ -238,7 +238,7 @@ def main() -> int:
             if report.done("up"):
                 # The run before may have been ended while they were down.
                 vms.vagrant("up", "--no-provision")
-                wait_until(lambda: not vms.not_active(), "every unit is active", seconds=600)
+                vms.wait_for_units()
             holds = prove(vms, report, steps)
             if holds and not options.only:
                 holds = prove(vms, report, [END])
