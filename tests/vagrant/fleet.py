@@ -247,9 +247,9 @@ class Fleet:
             [f"{unit} {active}" for unit, _, active, *_ in units if active != "active"] if units else ["no unit at all"]
         )
 
-    def wait_for_units(self, *, seconds: float = 600) -> float:
+    def wait_for_units(self) -> None:
         """Wait until every unit is active; look seldom, since looking takes from an emulated host what a start needs."""
-        return wait_until(lambda: not self.not_active(), "every unit is active", seconds=seconds, pause=10)
+        wait_until(lambda: not self.not_active(), "every unit is active", seconds=600, pause=10)
 
     def install_probe(self) -> None:
         """Let the workers know the probe's tasks until the next boot, as a release with them would."""

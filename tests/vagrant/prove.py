@@ -235,7 +235,7 @@ def main() -> int:
                 prove(vms, report, STEPS[:1])
             disks = sorted(BOXES.glob(f"{BOX.format(options.debian).replace('/', '-VAGRANTSLASH-')}/*/libvirt/box.img"))
             vms.environment["DRUMLINE_DRIVER"] = "kvm" if disks and kvm_serves(disks[-1]) else "qemu"
-            if report.done("up"):
+            if CHOICES.exists() and report.done("up") and options.only != END.name:
                 # The run before may have been ended while they were down.
                 vms.vagrant("up", "--no-provision")
                 vms.wait_for_units()
