@@ -225,8 +225,8 @@ def main() -> int:
         if options.only:
             steps = [step for step in [*steps, END] if step.name == options.only]
             report.rows.pop(options.only, None)
-        libvirt.start()
         try:
+            libvirt.start()
             if not CHOICES.exists():
                 vms.environment["DRUMLINE_PORT"] = str(free_port(8443))
             vms.environment["DRUMLINE_BOX"] = BOX.format(options.debian)
@@ -242,6 +242,9 @@ def main() -> int:
             holds = prove(vms, report, steps)
             if holds and not options.only:
                 holds = prove(vms, report, [END])
+        except (FailedError, OSError, subprocess.SubprocessError) as error:
+            print(f"vagrant-test: the VMs cannot be brought up again: {error}", file=sys.stderr)
+            return 1
         finally:
             if not CHOICES.exists():
                 libvirt.stop()
