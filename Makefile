@@ -61,8 +61,8 @@ coverage: bootstrap-test ## Measure which branches of app/ those tests reach, in
 	pytest tests/app tests/integration --cov $(CURDIR)/app
 
 .PHONY: faults
-faults: bootstrap-test ## Harm real servers and processes, and print what held, stock Celery beside it: ONLY=redis
-	pytest tests/faults --full $(if $(ONLY),-k '$(ONLY)')
+faults: bootstrap-test ## Harm real servers and processes for 50 minutes; what held, stock Celery beside it: ONLY=redis
+	pytest --numprocesses auto --dist worksteal tests/faults --full $(if $(ONLY),-k '$(ONLY)')
 
 .PHONY: test
 test: lint test-python ## Everything that must pass, with the whole site on a Debian 13 test host
