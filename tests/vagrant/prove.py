@@ -243,7 +243,7 @@ def main() -> int:
             if holds and not options.only:
                 holds = prove(vms, report, [END])
         except (FailedError, OSError, subprocess.SubprocessError) as error:
-            print(f"vagrant-test: the VMs cannot be brought up again: {error}", file=sys.stderr)
+            print(f"vagrant-test: {error}\nTo go on where it ended: make vagrant-test again", file=sys.stderr)
             return 1
         finally:
             if not CHOICES.exists():
