@@ -55,7 +55,7 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
 	pytest $(SIDE_BY_SIDE) tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
-	pytest $(SIDE_BY_SIDE) tests/faults
+	pytest --numprocesses 3 --dist worksteal tests/faults
 
 .PHONY: coverage
 coverage: bootstrap-test ## Measure which branches of app/ those tests reach, in every process that they start

@@ -74,13 +74,14 @@ def fault_row(request: pytest.FixtureRequest, full: bool) -> Row:  # noqa: FBT00
 
 
 @pytest.fixture
-def fleet(cluster: Any, migrated: str) -> Callable[..., Fleet]:
+def fleet(cluster: Any, migrated: str, full: bool) -> Callable[..., Fleet]:  # noqa: FBT001
     """Return what makes a fleet on a database of its own; its context starts broker and relay."""
 
     def make(mode: Mode, **options: Any) -> Fleet:
         name = f"fault{next(numbers)}"
         cluster.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {migrated}")
-        return Fleet(mode, cluster=cluster, database=name, **options)
+        # Small sizes leave the processors to what runs beside them.
+        return Fleet(mode, cluster=cluster, database=name, **{"pause": 0.05 if full else 0.2, **options})
 
     return make
 

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -117,10 +117,13 @@ class Fleet:
         cluster: PostgreSQL,
         database: str,
         rabbitmq: bool = False,
+        pause: float,
         visibility: int = 20,
         **env: str,
     ) -> None:
         self.mode = mode
+        # Seconds that a visitor leaves between requests.
+        self.pause = pause
         self.folder = Path(tempfile.mkdtemp(prefix=f"drumline-{mode}-"))
         self.folder.chmod(0o711)
         self.cluster = cluster
@@ -206,15 +209,23 @@ class Fleet:
     # ---- work
 
     def send(self, task: str, *args: Any) -> str:
-        return self.application.manage("faults_send", task, json.dumps(args)).stdout.strip().splitlines()[-1]
+        return self.send_all([(task, args, None)])[0]
 
     def send_many(self, task: str, *args: Any, count: int) -> None:
-        self.application.manage("faults_send", task, json.dumps(args), "--count", str(count), seconds=120 + count / 100)
+        self.send_all([(task, args, count)])
+
+    def send_all(
+        self, orders: Sequence[tuple[str, Sequence[Any], int | None]], *, check: bool = True, **env: str
+    ) -> list[str]:
+        """Send tasks with their arguments and how many of each, from one process; return the ids of the single ones."""
+        seconds = 120 + sum(count or 1 for _, _, count in orders) / 100
+        sent = self.application.manage("faults_send", json.dumps(orders), check=check, seconds=seconds, **env)
+        return sent.stdout.split()
 
     @contextmanager
-    def visitors(self, task: str, *args: Any, number: int = 4, pause: float = 0.05) -> Iterator["Visitors"]:
+    def visitors(self, task: str, *args: Any, number: int = 4) -> Iterator["Visitors"]:
         """Let people use the site for as long as the context lasts."""
-        visitors = Visitors(self.application, {"task": task, "args": args}, number, pause)
+        visitors = Visitors(self.application, {"task": task, "args": args}, number, self.pause)
         try:
             yield visitors
         finally:

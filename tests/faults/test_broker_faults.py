@@ -78,7 +78,9 @@ def away(fleet: Fleet, fault: str, seconds: float) -> tuple[dict[str, int], str]
 
 
 @pytest.mark.parametrize("fault", ["stopped", "frozen"])
-def test_the_site_goes_on_and_nothing_is_lost_while_redis_is_away(fleet, fault_row, full, fault):
+def test_the_site_goes_on_and_nothing_is_lost_while_redis_is_away(fleet, fault_row, full, fault, request):
+    if fault == "stopped":
+        request.getfixturevalue("only_full")
     seconds = 60 if full else 8
     fault_row.says(
         f"Redis {fault} for {seconds} s while the site keeps sending",
@@ -159,7 +161,7 @@ def restarted(fleet: Fleet, times: int) -> dict[str, int]:
         fleet.worker(name)
     fleet.web()
     fleet.send_many("faults.effect", 0.02, count=300)
-    with fleet.visitors("faults.effect", pause=0.2):
+    with fleet.visitors("faults.effect"):
         wait_until(lambda: fleet.effects() > 20, "the workers work", seconds=60)
         for _ in range(times):
             fleet.broker.kill()
@@ -178,11 +180,11 @@ def test_nothing_is_lost_when_rabbitmq_stops_and_starts_under_load(fleet, fault_
     fault_row.says(f"RabbitMQ (quorum queues) killed and started {times} x under load", "0 lost")
 
     def stock() -> str:
-        with fleet("stock", rabbitmq=True) as harmed:
+        with fleet("stock", rabbitmq=True, pause=0.2) as harmed:
             return told(restarted(harmed, times))
 
     fault_row.stock(stock)
-    with fleet("drumline", rabbitmq=True) as harmed:
+    with fleet("drumline", rabbitmq=True, pause=0.2) as harmed:
         came = restarted(harmed, times)
         fault_row.got(told(came))
         assert (came["lost"], came["overlaps"]) == (0, 0), harmed.logs()

@@ -98,7 +98,7 @@ class Stage:
     def play(self, point: Point) -> None:
         fleet, crash = self.fleet, self.injection(point)
         if point.process == "sender":
-            fleet.application.manage("faults_send", point.task, "--count", "3", check=False, **crash)
+            fleet.send_all([(point.task, [], 3)], check=False, **crash)
         elif point.process == "worker":
             self.worker = self.again(self.worker, crash)
             fleet.send_many(point.task, count=3)

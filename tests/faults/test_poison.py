@@ -21,13 +21,12 @@ def poisoned(fleet: Fleet) -> dict[str, object]:
     """Send every poison among ordinary tasks, and count starts, neighbours and the worker's lives."""
     lives = 1
     worker = fleet.worker("one", concurrency=2)
-    names = {}
-    for name in [*STARTS, HUGE]:
-        fleet.send_many("faults.effect", count=NEIGHBOURS // (len(STARTS) + 1))
-        names[fleet.send(name)] = name
+    poisons = [*STARTS, HUGE]
+    neighbours_of_each = ("faults.effect", [], NEIGHBOURS // len(poisons))
+    ids = fleet.send_all([order for name in poisons for order in (neighbours_of_each, (name, [], None))])
+    names = dict(zip(ids, poisons, strict=True))
     fleet.sql("CREATE TABLE poison AS SELECT * FROM sent WHERE false")
-    ids = ", ".join(f"('{task}')" for task in names)
-    fleet.sql(f"INSERT INTO poison (task_id) VALUES {ids}")
+    fleet.sql("INSERT INTO poison (task_id) VALUES " + ", ".join(f"('{task}')" for task in names))
     neighbours = "SELECT count(*) FROM sent LEFT JOIN effect USING (task_id) LEFT JOIN poison USING (task_id) "
     neighbours += "WHERE effect.task_id IS NULL AND poison.task_id IS NULL"
 

@@ -1,4 +1,4 @@
-"""faults_send TASK [ARGS] [--count N]: send tasks and print the id, or how many."""
+"""faults_send [[TASK, ARGS, COUNT], ...]: send tasks, and print the id of each that has no count."""
 
 import json
 
@@ -11,15 +11,13 @@ class Command(BaseCommand):
     """Send."""
 
     def add_arguments(self, parser) -> None:
-        """Declare the task, its arguments and how many."""
-        parser.add_argument("task")
-        parser.add_argument("json", nargs="?", default="[]")
-        parser.add_argument("--count", type=int)
+        """Declare what to send."""
+        parser.add_argument("json")
 
     def handle(self, *_args, **options) -> None:
-        """Send, and print the id of one."""
-        args = json.loads(options["json"])
-        if options["count"] is None:
-            self.stdout.write(send(options["task"], args))
-        else:
-            send_many(options["task"], args, options["count"])
+        """Send in the order given, and print the ids."""
+        for task, args, count in json.loads(options["json"]):
+            if count is None:
+                self.stdout.write(send(task, args))
+            else:
+                send_many(task, args, count)
