@@ -37,6 +37,34 @@ def test_the_broker_listens_on_the_loopback_alone(host: Host) -> None:
     assert all(at.startswith(("127.", "[::1]")) for at in listening)
 
 
+# A second server with the broker's users, as the host's own processes need theirs.
+RESTARTED = """
+set -e
+folder=$(mktemp --directory) && cd "$folder"
+begin() {{
+    redis-server --port 0 --unixsocket "$folder/socket" --dir "$folder" --appendonly yes --save '' \
+        --aclfile /etc/redis/broker.acl --daemonize yes --pidfile "$folder/pid" --logfile "$folder/log"
+    timeout 10 sh -c 'until redis-cli -s socket ping 2>&1 | grep -q NOAUTH; do sleep 0.1; done'
+}}
+end() {{
+    pid=$(cat pid) && kill "$pid"
+    timeout 10 sh -c "while kill -0 $pid 2>/dev/null; do sleep 0.1; done"
+}}
+export REDISCLI_AUTH='{password}'
+begin
+printf 'MULTI\\nLPUSH kept one\\nLPUSH kept two\\nEXEC\\n' | redis-cli -s socket --user app >/dev/null
+end
+begin
+redis-cli -s socket --user app llen kept
+end
+rm -r "$folder"
+"""
+
+
+def test_a_restarted_broker_has_what_was_written_in_a_transaction(host: Host, passwords: dict[str, str]) -> None:
+    assert host.check_output(RESTARTED.format(password=passwords["app"])) == "2"
+
+
 @pytest.mark.parametrize("path", ["/etc/redis/redis-broker.conf", "/etc/redis/broker.acl"])
 def test_nobody_else_reads_the_configuration(host: Host, path: str) -> None:
     assert host.run(f"runuser -u nobody -- cat {path}").rc != 0

@@ -220,9 +220,10 @@ class Fleet:
             seconds=seconds,
         )
 
-    def pings(self) -> dict[str, float]:
-        """Send a ping through every queue; return the seconds that each took."""
-        told = self.ssh(self.worker, "drumline-manage enqueue core.ping --queue=high,default,low --wait=120\n")
+    def pings(self, *, wait: int = 120) -> dict[str, float]:
+        """Send a ping through every queue and wait so many seconds for each; return the seconds that each took."""
+        script = f"drumline-manage enqueue core.ping --queue=high,default,low --wait={wait}\n"
+        told = self.ssh(self.worker, script, seconds=COMMAND_SECONDS + 3 * wait)
         rows = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
         if [row["state"] for row in rows] != ["SUCCESS"] * 3:
             raise FailedError(f"not every queue answers: {told}")
