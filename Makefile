@@ -7,7 +7,7 @@ SHELL := /bin/sh
 INVENTORY ?= local
 INVENTORY_FILE = inventories/$(INVENTORY)/hosts.yml
 ROLE_SCENARIOS = $(filter-out default supervisor,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
-SIDE_BY_SIDE = --numprocesses auto --dist worksteal
+SIDE_BY_SIDE = --dist worksteal --numprocesses
 # A path in the environment finds ansible's own programs for the modules and plugins that call them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
@@ -54,8 +54,8 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
-	pytest $(SIDE_BY_SIDE) tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
-	pytest --numprocesses 3 --dist worksteal tests/faults
+	pytest $(SIDE_BY_SIDE) auto tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
+	pytest $(SIDE_BY_SIDE) 3 tests/faults
 
 .PHONY: coverage
 coverage: bootstrap-test ## Measure which branches of app/ those tests reach, in every process that they start
@@ -63,7 +63,7 @@ coverage: bootstrap-test ## Measure which branches of app/ those tests reach, in
 
 .PHONY: faults
 faults: bootstrap-test ## Harm real servers and processes in 50 minutes, and print what held beside stock Celery: ONLY=redis
-	pytest $(SIDE_BY_SIDE) tests/faults --full $(if $(ONLY),-k '$(ONLY)')
+	pytest $(SIDE_BY_SIDE) auto tests/faults --full $(if $(ONLY),-k '$(ONLY)')
 
 .PHONY: test
 test: lint test-python ## Everything that must pass, with the whole site on a Debian 13 test host

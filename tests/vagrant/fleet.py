@@ -28,6 +28,8 @@ BUILD = PROJECT / "build" / "vagrant-test"
 # Emulated, a boot takes minutes and a command seconds.
 VAGRANT_SECONDS = 7200
 COMMAND_SECONDS = 600
+# What a unit may take to start.
+START_SECONDS = 600
 
 PROCESSES = r"""
 for unit in $(systemctl list-units --plain --no-legend 'drumline-*.service' | cut -d' ' -f1); do
@@ -250,7 +252,7 @@ class Fleet:
 
     def wait_for_units(self) -> None:
         """Wait until every unit is active; look seldom, since looking takes from an emulated host what a start needs."""
-        wait_until(lambda: not self.not_active(), "every unit is active", seconds=600, pause=10)
+        wait_until(lambda: not self.not_active(), "every unit is active", seconds=START_SECONDS, pause=10)
 
     def install_probe(self) -> None:
         """Let the workers know the probe's tasks until the next boot, as a release with them would."""

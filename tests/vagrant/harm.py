@@ -6,13 +6,11 @@ import statistics
 import time
 from typing import Any
 
-from fleet import FailedError, Fleet, wait_until
+from fleet import START_SECONDS, FailedError, Fleet, wait_until
 
 LONG_SECONDS = 25
 SLOW_SECONDS = 40
 ABSENT_SECONDS = 60
-# What a unit may take to start.
-START_SECONDS = 600
 FULL_SECONDS = 40
 
 HOG = f"""
