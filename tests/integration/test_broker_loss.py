@@ -103,3 +103,24 @@ def test_a_worker_that_loses_only_its_control_channel_goes_on_consuming(applicat
     assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
     worker.popen.terminate()
     worker.popen.wait(timeout=20)
+
+
+def test_a_worker_outlives_a_broker_that_refuses_to_write(application, broker, tmp_path):
+    application.with_probe()
+    worker = application.worker("default")
+    pid = worker.popen.pid
+    hold(application, tmp_path, "first")
+    wait_until((tmp_path / "first.started").exists, "the task runs")
+
+    # As it does with a full disk (MISCONF) or at its maxmemory (OOM): the connection stays, each write is an error.
+    broker.client.config_set("min-replicas-to-write", 1)
+    (tmp_path / "first.gate").touch()
+    wait_until(lambda: effects(tmp_path, "first"), "the task has ended")
+    worker.wait_for("NOREPLICAS")
+    wait_until(lambda: worker.text().count("NOREPLICAS") > 5, "the worker tried again")
+    broker.client.config_set("min-replicas-to-write", 0)
+
+    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert effects(tmp_path, "first") == ["done"]
+    assert worker.alive()
+    assert worker.popen.pid == pid

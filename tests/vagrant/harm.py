@@ -156,7 +156,7 @@ def disk(vms: Fleet) -> str:
     freed = time.monotonic()
     wait_until(lambda: vms.request("/readyz") == 200, "the site is ready again", seconds=180)
     back = time.monotonic() - freed
-    # Workers that Redis refused for its full disk end themselves sooner or later, and start again.
+    # A process that the full disk did end has the time that a start may take.
     slowest = max(vms.pings(wait=START_SECONDS).values())
     accepted = answers.get(201, 0)
 

@@ -102,6 +102,9 @@ CELERY_DB_REUSE_MAX = 100
 # The broker: notice a dead connection, try for ever in the worker, give up soon in the web process.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A Redis with a full disk or at its maxmemory answers each write with an error. A worker would end on it, and what it
+# runs with it. RabbitMQ's errors of this kind are a queue declared otherwise, which trying again does not mend.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = not ON_RABBITMQ
 CELERY_BROKER_CONNECTION_TIMEOUT = 4
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {
