@@ -85,7 +85,7 @@ test-browser: up ## Look at the local test host with a real browser; screenshots
 	pytest tests/browser
 
 .PHONY: vagrant-test
-vagrant-test: bootstrap-vms ## Prove staging on real VMs, in two hours without KVM, resumed where it ended: DEBIAN=12, FLEET=1, ONLY=step
+vagrant-test: bootstrap-vms ## Prove staging on real VMs, in one to two hours without KVM, resumed where it ended: DEBIAN=12, FLEET=1, ONLY=step
 	@tests/vagrant/prove.py --debian $(or $(DEBIAN),13) $(if $(FLEET),--fleet) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bootstrap-controller bootstrap-hosts bootstrap-test bootstrap-vms
