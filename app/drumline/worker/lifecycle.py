@@ -1,5 +1,6 @@
 """The life of a worker in Celery's signals: ready when it consumes, drained when it stops, and nothing left unsaid."""
 
+import time
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,8 @@ from drumline.worker.notify import sd_notify
 
 STOCK_REQUEST = Task.Request
 OUR_REQUEST = "drumline.worker.request:LedgerRequest"
+# Seconds between two connections, when the first ended at once.
+PAUSE = 2.0
 
 
 class Pulse(bootsteps.StartStopStep):
@@ -20,9 +23,23 @@ class Pulse(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.connection:Connection",)
 
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._stopped = -PAUSE
+
     def start(self, parent: Any) -> None:
         """Beat from now on."""
         parent.timer.call_repeatedly(1.0, self.beat)
+
+    def stop(self, parent: Any) -> None:
+        """Wait before the broker is tried again, if the last connection was of no use.
+
+        Celery backs off from a broker that it cannot reach, and not from one that refuses each write: it would fill the
+        log with five tracebacks a second.
+        """
+        if time.monotonic() - self._stopped < PAUSE:
+            time.sleep(PAUSE)
+        self._stopped = time.monotonic()
 
     def beat(self) -> None:
         """Tell the life."""
