@@ -216,10 +216,12 @@ class Application:
         self.processes.append(process)
         return process
 
-    def worker(self, queues: str = "high,default,low", *, concurrency: int = 1, **env: str) -> Process:
+    def worker(
+        self, queues: str = "high,default,low", *, concurrency: int = 1, instance: int = 1, **env: str
+    ) -> Process:
         process = self.start(
             *(str(BIN / "celery"), "-A", "config", "worker", "--queues", queues),
-            *("--hostname", f"{queues.replace(',', '-')}-1@%h", "--concurrency", str(concurrency)),
+            *("--hostname", f"{queues.replace(',', '-')}-{instance}@%h", "--concurrency", str(concurrency)),
             **env,
         )
         process.wait_for(" ready.")

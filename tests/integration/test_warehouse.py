@@ -61,8 +61,8 @@ def ended(look):
 
 
 def test_a_broken_file_is_refused_with_its_line_and_the_mended_one_becomes_movements(application, upload, sql):
-    for _ in range(2):
-        application.worker("low")
+    for instance in (1, 2):
+        application.worker("low", instance=instance)
     lines = rows(ROWS)
     lines[3_000] = b"REF-X,SKU,0,2.50,EUR,2026-11-23\n"
     lines[9_000] = b"x" * 5_000 + b"\n"
