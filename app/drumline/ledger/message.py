@@ -1,12 +1,13 @@
 """A task's message as Celery would publish it, in a form that the ledger keeps and any relay can publish later."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from kombu.serialization import dumps as kombu_dumps
+
+from drumline.ledger import storable
 
 # What only the sender's own call to the broker needs.
 TRANSIENT = {"retry", "retry_policy", "declare", "timeout", "confirm_timeout", "delivery_mode", "serializer"}
@@ -87,12 +88,12 @@ class Message:
 
     def dumps(self) -> str:
         """Return the form that the ledger keeps."""
-        return json.dumps(self.as_json())
+        return storable.encode(self.as_json())
 
     @classmethod
     def loads(cls, text: str) -> "Message":
         """Return the message that `dumps` made the text of."""
-        return cls(**json.loads(text))
+        return cls(**storable.decode(text))
 
 
 def _time(iso: str | None) -> datetime | None:
