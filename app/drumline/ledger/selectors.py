@@ -1,7 +1,7 @@
 """What the ledger holds. Each question reads an index of what is open, never the rows of what is finished."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,6 +34,11 @@ class QueueState:
     running: int = 0
     dead: int = 0
     oldest_due_at: datetime | None = None
+
+    @property
+    def open(self) -> int:
+        """Return how many tasks are still to be started, now or later."""
+        return self.waiting + self.delayed
 
     @property
     def oldest_age(self) -> float | None:
@@ -83,6 +88,26 @@ def workers_alive() -> QuerySet[Worker]:
     """Return the workers that did not end and gave a sign of life within the lease."""
     since = timezone.now() - timedelta(seconds=conf.lease())
     return Worker.objects.filter(stopped_at__isnull=True, beat_at__gte=since).order_by("name")
+
+
+def served_queues() -> Counter[str]:
+    """Return by how many living workers each queue is consumed."""
+    return Counter(queue for worker in workers_alive() for queue in worker.queues.replace(",", " ").split())
+
+
+def unserved_queues() -> dict[str, QueueState]:
+    """Return the queues in which tasks are still to be started and that no living worker consumes."""
+    served = served_queues()
+    return {name: state for name, state in queue_states().items() if state.open and not served[name]}
+
+
+def unserved_message(queues: dict[str, QueueState]) -> str:
+    """Return what an operator is told of such queues, and what to type."""
+    return "\n".join(
+        f"No worker consumes queue {name}, and {state.open} tasks wait in it. Start a worker for it, or send them through "
+        f"another queue: drumline-manage queues move {name} QUEUE"
+        for name, state in queues.items()
+    )
 
 
 def dead_letters(*, queue: str = "", task: str = "") -> QuerySet[DurableTask]:

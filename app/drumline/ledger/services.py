@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
@@ -13,6 +14,7 @@ from celery import current_app, signals
 from celery.app.task import Context
 from celery.exceptions import NotRegistered
 from django.db import connection, models, transaction
+from kombu import Queue
 
 from drumline import conf
 from drumline.ledger.message import Message
@@ -55,6 +57,28 @@ def _requeue(ids: list[UUID], by: str) -> int:
         message.properties.pop("expiration", None)
         row.message = message.dumps()
         row.history.append(event("requeued", None, row.attempt, by=by))
+        row.save()
+    wake()
+    return len(rows)
+
+
+def tasks_move(source: str, target: Queue, *, by: str) -> int:
+    """Send what waits in a queue through another one; return how many tasks it was.
+
+    What the broker still holds of the first queue starts nothing twice: a task runs when its row is claimed.
+    """
+    waiting = DurableTask.objects.filter(state=State.QUEUED, queue=source).values_list("id", flat=True)
+    return sum(_move(chunk, target, by) for chunk in _chunks(list(waiting)))
+
+
+@transaction.atomic
+def _move(ids: list[UUID], target: Queue, by: str) -> int:
+    rows = _locked(ids, State.QUEUED)
+    for row in rows:
+        row.history.append(event("moved", None, row.attempt, by=by, error=f"from queue {row.queue}"))
+        row.queue, row.published_at = target.name, None
+        exchange, key = target.exchange.name, target.routing_key
+        row.message = replace(Message.loads(row.message), queue=target.name, exchange=exchange, routing_key=key).dumps()
         row.save()
     wake()
     return len(rows)

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from celery import Celery
+from django_celery_beat.models import PeriodicTask
 
 from drumline import conf
+from drumline.ledger.selectors import queue_states
 from drumline.preflight.celery_settings import visibility_timeout
+from drumline.preflight.routes import declared_queues, routed_queues
 
 
 def task_problems(app: Celery) -> Iterator[str]:
@@ -42,27 +45,32 @@ def _own_tasks(app: Celery) -> list[Any]:
     return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
 
 
-def routed_queues(app: Celery) -> dict[str, list[str]]:
-    """Return every queue that something is sent to, with what is sent there."""
-    routed: dict[str, list[str]] = {app.conf.task_default_queue: ["the default queue"]}
-    for pattern, route in (app.conf.task_routes or {}).items():
-        routed.setdefault(route["queue"], []).append(f"route {pattern}")
-    for name, entry in app.conf.beat_schedule.items():
-        queue = (entry.get("options") or {}).get("queue")
-        if queue:
-            routed.setdefault(queue, []).append(f"schedule {name}")
-    for task in app.tasks.values():
-        queue = getattr(task, "queue", None)
-        if queue:
-            routed.setdefault(queue, []).append(f"task {task.name}")
-    return routed
-
-
 def serving_problems(app: Celery, served: Iterable[str]) -> Iterator[str]:
     """Yield one line for each queue that is sent to and not served, or served and not declared."""
+    served, declared, routed = set(served), declared_queues(app), routed_queues(app)
+    yield from routed.problems
+    for queue in sorted(routed.queues.keys() - served):
+        senders = ", ".join(routed.queues[queue])
+        yield f"queue {queue} is not served, and {senders} sends to it; serve it or change the route"
+    if not app.conf.task_create_missing_queues:
+        for queue in sorted(served - declared):
+            yield f"queue {queue} is served but task_queues does not declare it: its worker would not start; declare it"
+
+
+def routing_notes(app: Celery) -> Iterator[str]:
+    """Yield one line for each route that cannot be read as a whole."""
+    yield from routed_queues(app).notes
+
+
+def waiting_problems(served: Iterable[str]) -> Iterator[str]:
+    """Yield one line for each queue in which tasks wait and that is not served; raise DatabaseError without a ledger."""
     served = set(served)
-    routed = routed_queues(app)
-    for queue in sorted(routed.keys() - served):
-        yield f"queue {queue} is not served, and {', '.join(routed[queue])} sends to it; serve it or change the route"
-    for queue in sorted(served - set(app.amqp.queues)):
-        yield f"queue {queue} is served but task_queues does not declare it: its worker would not start; declare it"
+    for queue, state in queue_states().items():
+        if state.open and queue not in served:
+            yield (
+                f"queue {queue} is not served, and {state.open} tasks wait in it; serve it, or send them through "
+                f"another one: drumline-manage queues move {queue} QUEUE"
+            )
+    entries = PeriodicTask.objects.filter(enabled=True, queue__isnull=False).exclude(queue="")
+    for name, queue in entries.exclude(queue__in=served).values_list("name", "queue"):
+        yield f"queue {queue} is not served, and the periodic task {name!r} sends to it; change it in the admin"

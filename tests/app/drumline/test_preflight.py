@@ -1,16 +1,21 @@
 """What is said of settings that lose, double or leave open, and what is not said of safe ones."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 from celery import Celery, current_app
+from celery.app.routes import MapRoute
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import DatabaseError, connections
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from kombu import Exchange, Queue
 
 from drumline.preflight import celery_settings
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
-from drumline.preflight.tasks import serving_problems, task_notes, task_problems
+from drumline.preflight.routes import routed_queues
+from drumline.preflight.tasks import serving_problems, task_notes, task_problems, waiting_problems
 
 
 def nothing():
@@ -26,11 +31,13 @@ def _on_postgresql(monkeypatch):
 pytestmark = pytest.mark.usefixtures("_on_postgresql")
 
 
+@pytest.mark.django_db
 def test_a_fleet_that_serves_every_queue_passes(capsys):
     call_command("drumline_check", "--serve", "high,default,low")
     assert "every routed queue is served" in capsys.readouterr().out
 
 
+@pytest.mark.django_db
 def test_a_queue_that_nobody_serves_is_named_with_what_goes_there():
     with pytest.raises(CommandError) as caught:
         call_command("drumline_check", "--serve", "default, low")
@@ -38,12 +45,14 @@ def test_a_queue_that_nobody_serves_is_named_with_what_goes_there():
     assert "route notifications.*" in str(caught.value)
 
 
+@pytest.mark.django_db
 def test_serving_nothing_names_every_queue():
     with pytest.raises(CommandError) as caught:
         call_command("drumline_check", "--serve", "")
     assert str(caught.value).count("is not served") == 3
 
 
+@pytest.mark.django_db
 def test_a_served_queue_that_is_not_declared_is_named():
     with pytest.raises(CommandError, match="queue hgih is served but task_queues does not declare it"):
         call_command("drumline_check", "--serve", "high,default,low,hgih")
@@ -131,6 +140,141 @@ def test_queues_of_tasks_and_schedules_count_as_routed():
     problems = "\n".join(serving_problems(app, ["celery"]))
     assert "queue night is not served, and schedule nightly" in problems
     assert "queue special is not served, and task own" in problems
+
+
+def by_code(name, _args, _kwargs, _options, task=None, **_):
+    """Route as a project's function would."""
+    return {"queue": "coded"} if name == "own" and task is not None else None
+
+
+def needs_arguments(name, args, *_, **__):
+    """Route by the first argument, which preflight does not know."""
+    return {"queue": args[0]} if name == "own" else None
+
+
+class ByClass:
+    """A router of the form before Celery 4."""
+
+    def route_for_task(self, name, _args=None, _kwargs=None):
+        return "classy" if name == "own" else None
+
+
+HERE = __name__
+
+
+@pytest.mark.parametrize(
+    ("routes", "queues"),
+    [
+        (None, set()),
+        ({}, set()),
+        ({"own": {"queue": "a"}, "feed.*": {"queue": "b"}}, {"a", "b"}),
+        ({"own": "a", re.compile(r"(video|image)\..*"): {"queue": "b"}}, {"a", "b"}),
+        ([{"own": {"queue": "a"}}, {"feed.*": "b"}], {"a", "b"}),
+        (([("own", {"queue": "a"}), ("feed.*", {"queue": "b"})],), {"a", "b"}),
+        (MapRoute({"own": {"queue": "a"}, "feed.*": "b"}), {"a", "b"}),
+        ([MapRoute([("own", "a")])], {"a"}),
+        ({"own": {"queue": Queue("object")}}, {"object"}),
+        ({"own": {"exchange": "media", "routing_key": "video"}}, {"bound"}),
+        ({"own": {"priority": 5}}, set()),
+        (by_code, {"coded"}),
+        ([by_code], {"coded"}),
+        (f"{HERE}.by_code", {"coded"}),
+        ((f"{HERE}:ByClass",), {"classy"}),
+        (ByClass(), {"classy"}),
+    ],
+)
+def test_every_form_of_a_route_that_celery_takes_is_read(routes, queues):
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_queues = [Queue("celery"), Queue("bound", Exchange("media"), routing_key="video")]
+    app.conf.task_routes = routes
+    app.task(name="own", shared=False)(nothing)
+    assert app.amqp.router.route({}, "own"), "Celery itself does not take this form"
+
+    routed = routed_queues(app)
+    assert set(routed.queues) == queues | {"celery"}
+    assert routed.problems == []
+
+
+@pytest.mark.parametrize(
+    ("routes", "said"),
+    [
+        ([("own", {"queue": "a"})], "which Celery cannot read"),
+        ({7: {"queue": "a"}}, "which Celery cannot read"),
+        ({"own": None}, "route own leads to None"),
+        ("no.such.router", "task_routes names no.such.router, which cannot be imported"),
+    ],
+)
+def test_a_route_on_which_celery_fails_is_a_problem(routes, said):
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_routes = routes
+    app.task(name="own", shared=False)(nothing)
+    with pytest.raises(Exception):  # noqa: B017  whatever Celery raises
+        app.amqp.router.route({}, "own")
+    [problem] = serving_problems(app, ["celery"])
+    assert said in problem
+
+
+def test_what_a_route_decides_by_arguments_is_noted_as_unread():
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_routes = needs_arguments
+    app.task(name="own", shared=False)(nothing)
+    assert any("cannot be asked without arguments: IndexError" in note for note in routed_queues(app).notes)
+
+
+def test_a_served_queue_that_celery_creates_is_not_called_wrong():
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_create_missing_queues = True
+    assert list(serving_problems(app, ["celery", "made"])) == []
+
+
+@pytest.mark.django_db
+def test_tasks_that_wait_in_a_queue_that_is_not_served_are_a_problem(monkeypatch):
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    for countdown in (0, 600):
+        current_app.tasks["core.ping"].apply_async(queue="low", countdown=countdown)
+    assert list(waiting_problems(["low"])) == []
+    [problem] = waiting_problems(["high", "default"])
+    assert problem.startswith("queue low is not served, and 2 tasks wait in it")
+    assert "drumline-manage queues move low QUEUE" in problem
+
+
+@pytest.mark.django_db
+def test_an_operators_entry_that_sends_to_a_queue_that_is_not_served_is_a_problem():
+    every = IntervalSchedule.objects.create(every=1, period="hours")
+    PeriodicTask.objects.create(name="mine", task="core.ping", interval=every, queue="bulk")
+    PeriodicTask.objects.create(name="routed", task="core.ping", interval=every)
+    [problem] = waiting_problems(["high", "default", "low"])
+    assert problem.startswith("queue bulk is not served, and the periodic task 'mine' sends to it")
+
+
+@pytest.mark.django_db
+def test_a_database_without_tables_is_noted_and_not_a_crash(capsys, monkeypatch):
+    def no_table():
+        raise DatabaseError('relation "drumline_ledger" does not exist')
+
+    monkeypatch.setattr("drumline.preflight.tasks.queue_states", no_table)
+    call_command("drumline_check", "--serve", "high,default,low")
+    assert "what waits in the database was not read: relation" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("task_queues", ["high", "low"]),
+        ("task_time_limit", "half an hour"),
+        ("broker_transport_options", {"visibility_timeout": "two hours"}),
+        ("broker_url", "redis://[::1"),
+        ("accept_content", 7),
+        ("beat_schedule", ["nightly"]),
+    ],
+)
+def test_a_value_that_no_check_expects_is_a_problem_and_not_a_traceback(monkeypatch, setting, value):
+    app = Celery("odd", set_as_current=False, broker="redis://127.0.0.1")
+    app.conf.update({setting: value})
+    monkeypatch.setattr("drumline.management.commands.drumline_check.current_app", app)
+    with pytest.raises(CommandError, match="cannot be read: "):
+        call_command("drumline_check", "--serve", "celery")
 
 
 def test_a_setting_that_celery_does_not_know_is_corrected(monkeypatch):

@@ -1,14 +1,16 @@
 """drumline_check says what this deployment would lose, double or leave open."""
 
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from typing import Any
 
 from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError, transaction
 
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
-from drumline.preflight.tasks import serving_problems, task_notes, task_problems
+from drumline.preflight.tasks import routing_notes, serving_problems, task_notes, task_problems, waiting_problems
 
 
 class Command(BaseCommand):
@@ -24,11 +26,33 @@ class Command(BaseCommand):
         """Print what was found."""
         # Celery itself imports a project's tasks only in its own processes.
         current_app.loader.import_default_modules()
-        problems = [*settings_problems(current_app), *django_problems(), *task_problems(current_app)]
+        problems = [
+            *_read("the Celery settings", settings_problems(current_app)),
+            *_read("the Django settings", django_problems()),
+            *_read("the tasks' options", task_problems(current_app)),
+        ]
         if options["serve"] is not None:
-            problems += serving_problems(current_app, filter(None, map(str.strip, options["serve"].split(","))))
-        for note in (*settings_notes(current_app), *task_notes(current_app)):
+            served = set(filter(None, map(str.strip, options["serve"].split(","))))
+            problems += _read("the queues and routes", serving_problems(current_app, served))
+            try:
+                # A savepoint, since the first release is checked before there are tables.
+                with transaction.atomic():
+                    problems += waiting_problems(served)
+            except (DatabaseError, InterfaceError) as error:
+                self.stdout.write(f"note: what waits in the database was not read: {error}".strip())
+        notes = (settings_notes(current_app), task_notes(current_app), routing_notes(current_app))
+        for note in (note for each in notes for note in _read("the settings", each)):
             self.stdout.write(f"note: {note}")
         if problems:
             raise CommandError("\n".join(problems))
         self.stdout.write("The settings are safe" + (" and every routed queue is served." if options["serve"] else "."))
+
+
+def _read(what: str, lines: Iterator[str]) -> list[str]:
+    """Return the lines; a value that no check expects becomes one of them instead of a traceback."""
+    found: list[str] = []
+    try:
+        found.extend(lines)
+    except Exception as error:  # noqa: BLE001  a setting may hold anything
+        found.append(f"{what} cannot be read: {type(error).__name__}: {error}; Celery may fail on the same value")
+    return found

@@ -7,12 +7,14 @@ from typing import Any
 
 from celery import current_app, states
 from celery.backends.base import DisabledBackend
+from celery.exceptions import QueueNotFound
 from celery.exceptions import TimeoutError as ResultTimeoutError
 from django.core.management.base import BaseCommand, CommandError
 from kombu.exceptions import OperationalError
 
 from drumline.ledger.selectors import task_by_id
-from drumline.models import DurableTask
+from drumline.models import DurableTask, Worker
+from drumline.preflight.routes import declared_queues, may_be_sent_to
 
 # What Celery calls the places where a row stands.
 STATES = {
@@ -41,10 +43,10 @@ class Command(BaseCommand):
         """Validate, send, report."""
         task = _task(options["task"])
         args, kwargs = _arguments(options["json"])
+        # Without --queue Celery routes it, as it does for every other sender.
+        queues: list[str | None] = [None]
         if options["queue"]:
             queues = [_queue(name.strip()) for name in options["queue"].split(",")]
-        else:
-            queues = [current_app.amqp.router.route({}, task.name)["queue"].name]
         failures = []
         for queue in queues:
             started = time.monotonic()
@@ -55,38 +57,50 @@ class Command(BaseCommand):
             report = _follow(task, result, queue, started, options["wait"])
             self.stdout.write(json.dumps(report, default=str))
             if report["state"] != "SUCCESS":
-                failures.append(f"{task.name} on {queue} is {report['state']} after {report['seconds']} s")
+                failures.append(f"{task.name} on {report['queue']} is {report['state']} after {report['seconds']} s")
         if failures:
             raise CommandError("; ".join(failures))
 
 
-def _send(task: Any, args: list[Any], kwargs: dict[str, Any], queue: str) -> Any:
+def _send(task: Any, args: list[Any], kwargs: dict[str, Any], queue: str | None) -> Any:
     try:
-        return task.apply_async(args=args, kwargs=kwargs, queue=queue)
+        return task.apply_async(args=args, kwargs=kwargs, **({"queue": queue} if queue else {}))
     except TypeError as error:
         raise CommandError(f"{task.name} does not take these arguments: {error}") from None
+    except QueueNotFound as error:
+        raise CommandError(
+            f"{task.name} is routed to a queue that is not declared: {error}; name one by --queue"
+        ) from None
     except OperationalError as error:
         # Only of a task without the ledger, which leaves every other one to the relay.
         raise CommandError(f"The broker did not take the message: {error}") from None
 
 
-def _follow(task: Any, result: Any, queue: str, started: float, seconds: float) -> dict[str, Any]:
+def _follow(task: Any, result: Any, queue: str | None, started: float, seconds: float) -> dict[str, Any]:
     """Wait for the end of one task, by the ledger or else by its stored result, and report its way."""
     end = _end_in_ledger(result.id, started + seconds)
     if end is None:
         state, value = _stored_result(task, result, seconds)
     elif end.state == DurableTask.State.FINISHED:
-        state, value = states.SUCCESS, result.result if _stores_results(task) else None
+        state, value = states.SUCCESS, _value(task, result)
     else:
         state, value = STATES[DurableTask.State(end.state)], end.error or None
     return {
         "task": task.name,
         "id": result.id,
-        "queue": queue,
+        "queue": queue or (end.queue if end else None),
         "state": state,
+        "worker": _worker(end),
         "seconds": round(time.monotonic() - started, 3),
         "result": value,
     }
+
+
+def _worker(end: DurableTask | None) -> str | None:
+    """Return the worker that claimed the task last, by the ledger."""
+    if end is None or end.worker_id is None:
+        return None
+    return Worker.objects.filter(id=end.worker_id).values_list("name", flat=True).first()
 
 
 def _end_in_ledger(task_id: str, deadline: float) -> DurableTask | None:
@@ -98,16 +112,32 @@ def _end_in_ledger(task_id: str, deadline: float) -> DurableTask | None:
         time.sleep(0.05)
 
 
+def _value(task: Any, result: Any) -> Any:
+    """Return the stored result of a task that ended; None when none is stored or where it is stored does not answer."""
+    if not _stores_results(task):
+        return None
+    try:
+        return result.result
+    except Exception:  # noqa: BLE001  each result backend has errors of its own, and the ledger knows the end
+        return None
+
+
 def _stored_result(task: Any, result: Any, seconds: float) -> tuple[str, Any]:
     if not _stores_results(task):
         raise CommandError(
-            f"{task.name} is sent, but neither the ledger nor a stored result says what becomes of it; leave out --wait"
+            f"{task.name} is sent, but it is not durable and no result of it is stored (task_ignore_result, "
+            "result_backend): --wait cannot follow it"
         )
     try:
         value = result.get(timeout=seconds, interval=0.05, propagate=False)
+        state = result.state
     except ResultTimeoutError:
-        value = None
-    state = result.state
+        return states.PENDING, None
+    except Exception as error:  # noqa: BLE001  each result backend has errors of its own
+        raise CommandError(
+            f"{task.name} is sent, but its result cannot be read: {type(error).__name__}: {error}. Does the "
+            "result_backend answer?"
+        ) from None
     return state, value if state == states.SUCCESS or value is None else str(value)
 
 
@@ -126,9 +156,9 @@ def _task(name: str) -> Any:
 
 
 def _queue(name: str) -> str:
-    declared = sorted(current_app.amqp.queues)
-    if name not in declared:
-        raise CommandError(f"There is no queue {name!r}. Declared queues: {', '.join(declared)}")
+    if not may_be_sent_to(current_app, name):
+        declared = ", ".join(sorted(declared_queues(current_app)))
+        raise CommandError(f"There is no queue {name!r}. Declared queues: {declared}")
     return name
 
 

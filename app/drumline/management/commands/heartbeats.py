@@ -2,26 +2,39 @@
 
 import json
 from argparse import ArgumentParser
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from drumline.health.heartbeats import heartbeat_ages
+from drumline.models import Heartbeat
 
 
 class Command(BaseCommand):
     """List them; with --max-age exit 1 when one is older, or when there is none."""
 
-    help = "List the heartbeats with their ages."
+    help = "List the heartbeats with their ages: heartbeats [beat] [relay] [--max-age 60]"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare --max-age and --json."""
-        parser.add_argument("--max-age", type=float, metavar="SECONDS", help="fail when one is older or none is there")
+        """Declare the names, --max-age and --json."""
+        parser.add_argument("names", nargs="*", metavar="NAME", help="only these: beat, relay, or one relay@HOST")
+        parser.add_argument(
+            "--max-age",
+            type=float,
+            metavar="SECONDS",
+            help="fail when none of a name is as young; without names, when any is older or there is none",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON list")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Print the ages, then judge them."""
-        ages = heartbeat_ages()
+        names = options["names"]
+        ages = {
+            beat: age
+            for beat, age in heartbeat_ages().items()
+            if not names or any(_is_of(beat, name) for name in names)
+        }
         rows = [
             {
                 "name": beat.name,
@@ -37,13 +50,35 @@ class Command(BaseCommand):
         else:
             for row in rows:
                 self.stdout.write(f"{row['name']} on {row['host']} (pid {row['pid']}): {row['age']} s ago")
-        limit = options["max_age"]
-        if limit is None:
+        if options["max_age"] is None:
             return
-        if not rows:
-            message = "No heartbeat was ever written; is drumline-beat running?"
-            raise CommandError(message)
-        stale = [str(beat.name) for beat, age in ages.items() if age.total_seconds() > limit]
-        if stale:
-            message = f"Older than {limit:g} s: {', '.join(stale)}"
-            raise CommandError(message)
+        problems = [line for name in names if (line := _judged(name, ages, options["max_age"]))]
+        if not names and (line := _all_judged(ages, options["max_age"])):
+            problems.append(line)
+        if problems:
+            raise CommandError("\n".join(problems))
+
+
+def _is_of(beat: Heartbeat, name: str) -> bool:
+    return beat.name == name or beat.name.startswith(f"{name}@")
+
+
+def _judged(name: str, ages: dict[Heartbeat, timedelta], limit: float) -> str:
+    """Return what is wrong with the youngest of a name: a host that left the fleet leaves its last one behind."""
+    of_name = [(age.total_seconds(), beat) for beat, age in ages.items() if _is_of(beat, name)]
+    if not of_name:
+        return f"No heartbeat of {name} was ever written; is drumline-{name.partition('@')[0]} running?"
+    age, beat = min(of_name, key=lambda pair: pair[0])
+    if age <= limit:
+        return ""
+    return (
+        f"{beat.name} on {beat.host} gave its last sign of life {age:.0f} s ago, more than {limit:g} s; "
+        f"is drumline-{name.partition('@')[0]} running?"
+    )
+
+
+def _all_judged(ages: dict[Heartbeat, timedelta], limit: float) -> str:
+    if not ages:
+        return "No heartbeat was ever written; is drumline-beat running?"
+    stale = [str(beat.name) for beat, age in ages.items() if age.total_seconds() > limit]
+    return f"Older than {limit:g} s: {', '.join(stale)}" if stale else ""

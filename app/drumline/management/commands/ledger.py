@@ -6,7 +6,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from drumline.ledger.selectors import finished_estimate, queue_states, relay_ages, relay_lag
+from drumline.ledger.selectors import (
+    finished_estimate,
+    queue_states,
+    relay_ages,
+    relay_lag,
+    unserved_message,
+    unserved_queues,
+)
 
 
 class Command(BaseCommand):
@@ -23,7 +30,8 @@ class Command(BaseCommand):
             "--max-lag",
             type=float,
             metavar="SECONDS",
-            help="fail when a due task waits longer to be published, or no relay gave a sign of life for as long",
+            help="fail when a due task waits longer to be published, no relay gave a sign of life for as long, or tasks "
+            "wait in a queue that no living worker consumes",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -47,6 +55,8 @@ class Command(BaseCommand):
         if not relays or min(relays.values()) > limit:
             last = f"for {min(relays.values()):g} s" if relays else "ever"
             raise CommandError(f"No relay gave a sign of life {last}; is drumline-relay running?")
+        if unserved := unserved_queues():
+            raise CommandError(unserved_message(unserved))
 
 
 def _readable(report: dict[str, Any]) -> str:

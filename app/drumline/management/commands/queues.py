@@ -1,14 +1,22 @@
-"""queues: how deep each queue is in the broker and in the ledger, and who serves it."""
+"""queues: how deep each queue is in the broker and in the ledger, and who serves it; move what waits in one."""
 
 import json
 from argparse import ArgumentParser
-from collections import Counter
 from typing import Any
 
 from celery import current_app
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from drumline.ledger.selectors import QueueState, queue_states, workers_alive
+from drumline.ledger.selectors import (
+    QueueState,
+    queue_states,
+    served_queues,
+    unserved_message,
+    unserved_queues,
+)
+from drumline.ledger.services import tasks_move
+from drumline.management.commands.dead_letters import operator
+from drumline.preflight.routes import declared_queues, may_be_sent_to
 from drumline.relay.depth import queue_depths
 
 
@@ -18,15 +26,22 @@ class Command(BaseCommand):
     help = "List the queues: depth in the broker, waiting in the ledger, oldest age, workers alive."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare --json."""
+        """Declare --json, --check and the verb move."""
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument(
+            "--check", action="store_true", help="fail when tasks wait in a queue that no living worker consumes"
+        )
+        verbs = parser.add_subparsers(dest="verb", metavar="move")
+        verb = verbs.add_parser("move", help="send what waits in one queue through another one")
+        verb.add_argument("source", metavar="FROM", help="the queue that the tasks wait in, declared or not")
+        verb.add_argument("target", metavar="TO", help="the queue that they are sent through instead")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Ask the ledger, the workers' signs of life and the broker; without the broker the rest is printed."""
-        states = queue_states()
-        workers: Counter[str] = Counter(
-            queue for worker in workers_alive() for queue in worker.queues.replace(",", " ").split()
-        )
+        if options["verb"] == "move":
+            self._move(options["source"], options["target"])
+            return
+        states, workers = queue_states(), served_queues()
         names = sorted({*current_app.amqp.queues, *states, *workers})
         depths = self._depths(names)
         report = {
@@ -34,6 +49,17 @@ class Command(BaseCommand):
             for name in names
         }
         self.stdout.write(json.dumps(report) if options["json"] else _readable(report))
+        if options["check"] and (unserved := unserved_queues()):
+            raise CommandError(unserved_message(unserved))
+
+    def _move(self, source: str, target: str) -> None:
+        if not may_be_sent_to(current_app, target):
+            declared = ", ".join(sorted(declared_queues(current_app)))
+            raise CommandError(f"There is no queue {target!r}. Declared queues: {declared}")
+        if source == target:
+            raise CommandError(f"{source} is both queues; nothing was changed.")
+        moved = tasks_move(source, current_app.amqp.queues[target], by=operator())
+        self.stdout.write(f"Moved {moved} tasks from {source} to {target}.")
 
     def _depths(self, names: list[str]) -> dict[str, int]:
         try:
