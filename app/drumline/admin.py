@@ -16,9 +16,9 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django_celery_beat import admin as beat_admin
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from drumline.beat.forms import CrontabForm, PeriodicTaskForm
+from drumline.beat.forms import CrontabForm, IntervalForm, PeriodicTaskForm, SolarForm
 from drumline.ledger import selectors, services
 from drumline.ledger.message import ledger_id
 from drumline.models import CodeScheduleEntry, DurableTask, Heartbeat, MissedRuns, Worker
@@ -319,7 +319,24 @@ class CrontabScheduleAdmin(beat_admin.CrontabScheduleAdmin):  # type: ignore[mis
     form = CrontabForm
 
 
-for model, model_admin in ((PeriodicTask, PeriodicTaskAdmin), (CrontabSchedule, CrontabScheduleAdmin)):
+class IntervalScheduleAdmin(beat_admin.IntervalScheduleAdmin):  # type: ignore[misc]
+    """The library's page, for intervals that advance."""
+
+    form = IntervalForm
+
+
+class SolarScheduleAdmin(beat_admin.SolarScheduleAdmin):  # type: ignore[misc]
+    """For events of the sun that can be computed."""
+
+    form = SolarForm
+
+
+for model, model_admin in (
+    (PeriodicTask, PeriodicTaskAdmin),
+    (CrontabSchedule, CrontabScheduleAdmin),
+    (IntervalSchedule, IntervalScheduleAdmin),
+    (SolarSchedule, SolarScheduleAdmin),
+):
     admin.site.unregister(model)
     admin.site.register(model, model_admin)
 

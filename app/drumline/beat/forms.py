@@ -1,17 +1,16 @@
 """What an operator may schedule: what would fail, run never or wait for ever is refused when it is saved."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from celery import current_app
-from celery.schedules import ParseException
 from django import forms
 from django.core.exceptions import ValidationError
 from django_celery_beat import admin
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from kombu.utils.json import loads
 
-from drumline.beat.due import due_after
+from drumline.beat.due import NeverDueError, check_schedule
+from drumline.preflight.routes import declared_queues, may_be_sent_to
 
 
 class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the library ships no types
@@ -37,17 +36,22 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
     def clean_queue(self) -> str | None:
         """Ask for a declared queue; none is the routed one."""
         queue: str | None = self.cleaned_data["queue"]
-        declared = sorted(current_app.amqp.queues)
-        if queue and queue not in declared:
-            raise ValidationError(f"There is no queue {queue!r}. Declared are {', '.join(declared)}.", code="unknown")
+        if queue and not may_be_sent_to(current_app, queue):
+            declared = ", ".join(sorted(declared_queues(current_app)))
+            raise ValidationError(f"There is no queue {queue!r}. Declared are {declared}.", code="unknown")
         return queue
 
     def clean_crontab(self) -> CrontabSchedule | None:
         """Ask for one that is due some day."""
-        crontab: CrontabSchedule | None = self.cleaned_data["crontab"]
-        if crontab is not None:
-            check_crontab(crontab)
-        return crontab
+        return self._due("crontab")
+
+    def clean_interval(self) -> IntervalSchedule | None:
+        """Ask for one that advances: a migration or SQL may have made another."""
+        return self._due("interval")
+
+    def clean_solar(self) -> SolarSchedule | None:
+        """Ask for one that beat can compute."""
+        return self._due("solar")
 
     def clean(self) -> dict[str, Any]:
         """Ask for a task that exists and takes the arguments."""
@@ -67,6 +71,12 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
                 self.add_error("args", ValidationError(f"The task does not take these: {error}", code="arguments"))
         return data
 
+    def _due(self, field: str) -> Any:
+        row = self.cleaned_data[field]
+        if row is not None:
+            check_row(row)
+        return row
+
     def _json(self, field: str, kind: type, example: str) -> str:
         text: str = self.cleaned_data[field]
         try:
@@ -78,32 +88,52 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
         return text.strip() or str(kind())
 
 
-class CrontabForm(forms.ModelForm):  # type: ignore[type-arg]  # the class is not generic at run time
-    """Asks for a crontab that is due some day."""
+class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # the class is not generic at run time
+    """Asks for a schedule that is due some day."""
+
+    def clean(self) -> dict[str, Any]:
+        """Try it, once each field is right by itself."""
+        data: dict[str, Any] = super().clean() or {}
+        row = self._meta.model(**data)
+        try:
+            row.clean_fields(exclude=("id",))
+        except ValidationError:
+            # The form itself says it, at the field.
+            return data
+        check_row(row)
+        return data
+
+
+class CrontabForm(ScheduleForm):
+    """Refuses 31 February."""
 
     class Meta:
         model = CrontabSchedule
         fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week", "timezone")
 
-    def clean(self) -> dict[str, Any]:
-        """Try it, once each field is right by itself."""
-        data: dict[str, Any] = super().clean() or {}
-        crontab = CrontabSchedule(**data)
-        try:
-            crontab.clean_fields()
-        except ValidationError:
-            # The form itself says it, at the field.
-            return data
-        check_crontab(crontab)
-        return data
+
+class IntervalForm(ScheduleForm):
+    """Refuses what never advances, or lies beyond the last year."""
+
+    class Meta:
+        model = IntervalSchedule
+        fields = ("every", "period")
 
 
-def check_crontab(crontab: CrontabSchedule) -> None:
-    """Raise ValidationError for a crontab that beat cannot read, or that is never due, such as 31 February."""
-    now = datetime.now(UTC)
+class SolarForm(ScheduleForm):
+    """Refuses what cannot be computed, as without the package ephem."""
+
+    class Meta:
+        model = SolarSchedule
+        fields = ("event", "latitude", "longitude")
+
+
+def check_row(row: Any) -> None:
+    """Raise ValidationError for a schedule that beat cannot read, or that is never due, such as 31 February."""
+    kind = row._meta.verbose_name  # noqa: SLF001  documented API
     try:
-        due = due_after(crontab.schedule, now, now)
-    except (ValueError, ParseException) as error:
-        raise ValidationError(f"This is no crontab: {error}", code="crontab") from None
-    if due is None:
-        raise ValidationError(f"{crontab} is never due: no such day comes.", code="never")
+        check_schedule(row.schedule)
+    except NeverDueError:
+        raise ValidationError(f"{row} is never due: no such day comes.", code="never") from None
+    except Exception as error:  # noqa: BLE001  Celery has a class of its own for each kind of mistake
+        raise ValidationError(f"This is no {kind}: {error}", code=kind) from None

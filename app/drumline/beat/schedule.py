@@ -6,14 +6,17 @@ when the code later wants the same name.
 """
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery import Celery
-from django.db import transaction
-from django_celery_beat.models import PeriodicTask
+from celery.schedules import maybe_schedule, schedule
+from django.db import InterfaceError, OperationalError, transaction
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
 
+from drumline.beat.due import check_schedule
 from drumline.models import CodeScheduleEntry, MissedRuns
 
 logger = structlog.get_logger(__name__)
@@ -28,6 +31,24 @@ class Synced:
     unchanged: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    # What the code says of them cannot be scheduled; the log has the reason.
+    broken: list[str] = field(default_factory=list)
+
+
+class CodeEntry(ModelEntry):  # type: ignore[misc]  # the library ships no types
+    """Takes an interval with a part of a second, which the library cuts to whole ones: half a second to none."""
+
+    @classmethod
+    def to_model_schedule(cls, entry: Any) -> tuple[Any, str]:
+        """Return the row of a schedule, and the name of the field that refers to it."""
+        entry = maybe_schedule(entry)
+        if isinstance(entry, schedule) and entry.run_every.microseconds:  # type: ignore[attr-defined]  # stubs
+            wanted = {"every": entry.run_every // timedelta(microseconds=1), "period": IntervalSchedule.MICROSECONDS}  # type: ignore[attr-defined]
+            return IntervalSchedule.objects.filter(**wanted).first() or IntervalSchedule.objects.create(
+                **wanted
+            ), "interval"
+        row: tuple[Any, str] = super().to_model_schedule(entry)
+        return row
 
 
 @transaction.atomic
@@ -36,7 +57,15 @@ def schedule_sync(*, app: Celery) -> Synced:
     synced = Synced()
     wanted: dict[str, dict[str, Any]] = app.conf.beat_schedule
     for name, entry in wanted.items():
-        getattr(synced, _sync_entry(name, entry)).append(name)
+        try:
+            with transaction.atomic():
+                done = _sync_entry(name, entry)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("schedule_entry_broken", entry=name, hint="correct it in beat_schedule; it is not changed")
+            done = "broken"
+        getattr(synced, done).append(name)
     gone = PeriodicTask.objects.filter(code_entry__isnull=False).exclude(name__in=wanted)
     for periodic_task in gone:
         synced.deleted.append(periodic_task.name)
@@ -51,7 +80,8 @@ def schedule_sync(*, app: Celery) -> Synced:
 
 
 def _sync_entry(name: str, entry: dict[str, Any]) -> str:
-    fields = ModelEntry._unpack_fields(**entry)  # noqa: SLF001  its only public caller also overwrites strangers' rows
+    check_schedule(maybe_schedule(entry["schedule"]))
+    fields = CodeEntry._unpack_fields(**entry)  # noqa: SLF001  its only public caller also overwrites strangers' rows
     policy = MissedRuns.Policy((entry.get("options") or {}).get("missed", "once"))
     periodic_task = PeriodicTask.objects.select_for_update().filter(name=name).first()
     if periodic_task is None:

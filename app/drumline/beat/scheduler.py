@@ -10,12 +10,20 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import structlog
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connection,
+    transaction,
+)
 from django.db.models import F, QuerySet
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
+from kombu.utils.json import loads
 
-from drumline.beat.due import due_after, latest_due
+from drumline.beat.due import ScheduleError, latest_due, next_due
 from drumline.beat.schedule import schedule_sync
 from drumline.health.heartbeats import heartbeat_write
 from drumline.models import MissedRuns
@@ -26,6 +34,8 @@ logger = structlog.get_logger(__name__)
 HEARTBEAT_SECONDS = 10.0
 # Seconds until a run that could not be sent is tried again.
 RETRY = timedelta(seconds=5)
+# It waits twice as long after each failure, up to this.
+LONGEST_RETRY = timedelta(minutes=5)
 # The same for a run that another beat was about to send; that one may die before the next.
 LOCKED = timedelta(seconds=0.5)
 # The clock was set when it moves by more than this against the time that passes, in seconds.
@@ -33,6 +43,8 @@ STEP = 10.0
 NEVER = datetime.max.replace(tzinfo=UTC)
 # A run that is later than this was missed.
 GRACE = timedelta(seconds=60)
+# What the database says when it is away, and not of one row.
+OUTAGES = (OperationalError, InterfaceError)
 RUNS = UUID("4f1d7c1e-4f0b-4d53-9a0e-5d1b6f0a2c11")
 
 
@@ -40,20 +52,25 @@ class Entry(ModelEntry):  # type: ignore[misc]  # the library ships no types
     """An enabled periodic task, and when it is due next."""
 
     def __init__(self, model: PeriodicTask, app: Any = None) -> None:
-        fresh = model.last_run_at is None
+        # The library would switch the entry off, or fail later, at the first run.
+        _check(model)
+        last, now = model.last_run_at, datetime.now(UTC)
         super().__init__(model, app=app)
-        # For a new entry the library goes back thirty years from `start_time`, and so lets it run at that time.
-        if fresh:
-            self.last_run_at = model.date_changed
-        now, start = datetime.now(UTC), model.start_time
-        if start:
-            # Nothing is due before it, not even when the entry ran before it was given one.
-            self.last_run_at = max(self.last_run_at, start - timedelta(microseconds=1))
-        self.last_run_at = self.last_run_at.astimezone(UTC)
-        due = due_after(self.schedule, self.last_run_at, max(now, start or now))
+        due = next_due(self.schedule, last=last, saved=model.date_changed, start=model.start_time, now=now)
         self.due = due if due and not (model.expires and due >= model.expires) else NEVER
         # When to look at it again: when it is due, or later when that look was in vain.
         self.next_look = self.due
+        self.failures = 0
+
+
+def _check(model: PeriodicTask) -> None:
+    """Raise ValueError for a row that could not be sent."""
+    if model.scheduler is None:
+        raise ScheduleError("it has no schedule")
+    for field, kind in (("args", list), ("kwargs", dict), ("headers", dict)):
+        text = getattr(model, field)
+        if text and not isinstance(loads(text), kind):
+            raise ValueError(f"its {field} are not a JSON {'list' if kind is list else 'object'}")
 
 
 class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships no types
@@ -61,6 +78,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
 
     Entry = Entry
     _ready = False
+    # Entries that cannot be read, by name.
+    _broken: dict[str, str] | None = None
     _heartbeat_due = 0.0
     _clock = time.time() - time.monotonic()
 
@@ -76,6 +95,42 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
         """
         enabled: QuerySet[PeriodicTask] = PeriodicTask.objects.filter(enabled=True)
         return enabled.select_related("crontab", "interval", "clocked", "solar", "missed_runs")
+
+    def all_as_schedule(self) -> dict[str, Any]:
+        """Return the enabled entries; one that cannot be read is logged and left out, and no other waits for it."""
+        entries: dict[str, Any] = {}
+        broken: dict[str, str] = {}
+        for row in self._rows(broken):
+            try:
+                entries[row.name] = Entry(row, app=self.app)
+            except OUTAGES:
+                raise
+            except Exception as error:  # noqa: BLE001  a row written by SQL may hold anything
+                broken[row.name] = f"{type(error).__name__}: {error}"
+        for name, why in broken.items():
+            logger.error("entry_broken", entry=name, error=why, hint="correct it in the admin; it is not sent")
+        self._broken = broken
+        return entries
+
+    def _rows(self, broken: dict[str, str]) -> list[PeriodicTask]:
+        rows = self.enabled_models_qs()
+        try:
+            return list(rows)
+        except OUTAGES:
+            raise
+        except Exception:  # noqa: BLE001  one of them holds what Python cannot read: a time zone, the year 20000
+            found = []
+        for key in rows.values_list("pk", flat=True):
+            try:
+                found.append(rows.get(pk=key))
+            except PeriodicTask.DoesNotExist:
+                continue
+            except OUTAGES:
+                raise
+            except Exception as error:  # noqa: BLE001  as above
+                name = str(PeriodicTask.objects.values_list("name", flat=True).get(pk=key))
+                broken[name] = f"{type(error).__name__}: {error}"
+        return found
 
     def tick(self, *_args: Any, **_kwargs: Any) -> float:
         """Send what is due, then report; return the seconds until the next look."""
@@ -127,11 +182,13 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
                     return self._later(entry, LOCKED)
                 current = Entry(locked, app=self.app)
                 return current if current.due > now else self._run(current, now)
-        except (DatabaseError, InterfaceError):
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, (DatabaseError, InterfaceError)) and not connection.is_usable():
+                raise
             logger.exception("run_not_sent", entry=entry.name, task=entry.task)
-            return self._later(entry, RETRY)
+            wait = min(RETRY * 2**entry.failures, LONGEST_RETRY)
+            entry.failures = min(entry.failures + 1, 10)
+            return self._later(entry, wait)
 
     def _lock(self, entry: Any) -> PeriodicTask | None:
         rows = PeriodicTask.objects.filter(pk=entry.model.pk, enabled=True)
@@ -177,7 +234,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
             self._heartbeat_due = time.monotonic() + HEARTBEAT_SECONDS
 
     def _report(self) -> None:
-        status = f"STATUS={len(self.schedule)} entries"
+        broken = f", cannot read: {', '.join(sorted(self._broken))}" if self._broken else ""
+        status = f"STATUS={len(self._schedule)} entries{broken}"[:1000]
         if self._ready:
             sd_notify("WATCHDOG=1", status)
         else:

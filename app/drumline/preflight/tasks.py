@@ -1,12 +1,14 @@
 """What the project's tasks would lose or double by what each of them says of itself, and where they are sent."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from celery import Celery
+from celery.schedules import maybe_schedule
 from django_celery_beat.models import PeriodicTask
 
 from drumline import conf
+from drumline.beat.due import check_schedule
 from drumline.ledger.selectors import queue_states
 from drumline.preflight.celery_settings import visibility_timeout
 from drumline.preflight.routes import declared_queues, routed_queues
@@ -55,6 +57,15 @@ def serving_problems(app: Celery, served: Iterable[str]) -> Iterator[str]:
     if not app.conf.task_create_missing_queues:
         for queue in sorted(served - declared):
             yield f"queue {queue} is served but task_queues does not declare it: its worker would not start; declare it"
+
+
+def schedule_problems(app: Celery) -> Iterator[str]:
+    """Yield one line for each entry of the code's schedule that beat would leave out."""
+    for name, entry in (app.conf.beat_schedule or {}).items():
+        try:
+            check_schedule(maybe_schedule(entry["schedule"] if isinstance(entry, Mapping) else entry.schedule))
+        except Exception as error:  # noqa: BLE001  Celery has a class of its own for each kind of mistake
+            yield f"beat_schedule {name} cannot be followed ({error}): beat leaves it out; correct its schedule"
 
 
 def routing_notes(app: Celery) -> Iterator[str]:

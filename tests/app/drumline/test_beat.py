@@ -6,12 +6,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery, current_app
-from celery.schedules import crontab, schedule
-from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask
+from celery.schedules import crontab, schedule, solar
+from django.db import OperationalError, connection
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    PeriodicTasks,
+    SolarSchedule,
+)
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from drumline.beat import scheduler as module
-from drumline.beat.due import due_after, latest_due
+from drumline.beat.due import ScheduleError, due_after, latest_due
 from drumline.beat.schedule import schedule_sync
 from drumline.beat.scheduler import Scheduler
 from drumline.models import DurableTask, MissedRuns
@@ -276,3 +284,297 @@ def test_nothing_is_due_before_its_start_time(every, last):
     )
     due = module.Entry(row, app=current_app).due
     assert row.start_time <= due <= row.start_time + timedelta(minutes=1)
+
+
+# ---- due when saved
+
+
+def saved(name: str, at: datetime = MIDNIGHT, **fields) -> PeriodicTask:
+    """Save an entry that has not run, at this moment."""
+    task = PeriodicTask.objects.create(name=name, task="core.ping", **fields)
+    PeriodicTask.objects.filter(pk=task.pk).update(date_changed=at)
+    return task
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(seconds=1), timedelta(days=2)], ids=str)
+def test_a_clocked_entry_that_is_due_when_it_is_saved_runs_once(sent, clock, ago):  # noqa: ARG001
+    when = ClockedSchedule.objects.create(clocked_time=MIDNIGHT - ago)
+    saved("once", clocked=when, one_off=True)
+    beats = [beat(), beat()]
+
+    clock.add(seconds=1)
+    tick(*beats, times=3)
+
+    assert DurableTask.objects.count() == 1
+    assert not PeriodicTask.objects.get().enabled
+
+
+@pytest.mark.django_db
+def test_an_entry_that_ran_by_an_interval_runs_at_a_clocked_time_that_has_passed(sent, clock):  # noqa: ARG001
+    when = ClockedSchedule.objects.create(clocked_time=MIDNIGHT - timedelta(hours=2))
+    saved("changed", clocked=when, one_off=True, last_run_at=MIDNIGHT - timedelta(hours=1), total_run_count=7)
+    clock.add(seconds=1)
+    tick(beat(), times=3)
+    assert DurableTask.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_clocked_entry_with_a_later_start_time_runs_at_the_start(sent, clock):  # noqa: ARG001
+    when = ClockedSchedule.objects.create(clocked_time=MIDNIGHT)
+    saved("once", clocked=when, one_off=True, start_time=MIDNIGHT + timedelta(minutes=5))
+    scheduler = beat()
+    clock.add(minutes=4)
+    tick(scheduler)
+    assert not DurableTask.objects.exists()
+    clock.add(minutes=2)
+    tick(scheduler)
+    assert DurableTask.objects.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("missed", ["once", "all"])
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [
+        (timedelta(0), timedelta(0)),
+        (timedelta(seconds=-1), timedelta(0)),
+        (timedelta(days=-400), timedelta(0)),
+        (timedelta(minutes=20), timedelta(minutes=20)),
+    ],
+    ids=str,
+)
+def test_an_interval_first_runs_at_its_start_time_and_at_once_when_that_has_passed(sent, clock, start, first, missed):  # noqa: ARG001
+    hourly = IntervalSchedule.objects.create(every=1, period="hours")
+    row = saved("hourly", interval=hourly, start_time=MIDNIGHT + start)
+    MissedRuns.objects.create(periodic_task=row, policy=missed)
+    scheduler = beat()
+    if first:
+        clock.add(seconds=first.total_seconds() - 1)
+        tick(scheduler)
+        assert not DurableTask.objects.exists()
+    clock.add(seconds=2)
+    tick(scheduler, times=3)
+    assert DurableTask.objects.count() == 1
+
+    # The following keep the start's rhythm.
+    clock.add(hours=1)
+    tick(scheduler, times=3)
+    assert DurableTask.objects.count() == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("back", "count"), [(timedelta(0), 1), (timedelta(minutes=2), 0)], ids=["now", "passed"])
+def test_a_crontab_that_is_started_now_runs_now_and_not_before_its_time(sent, clock, back, count):  # noqa: ARG001
+    """As in django-celery-beat#912: a start time that has passed is no reason to run at another time."""
+    daily = CrontabSchedule.objects.create(minute="0", hour="0")
+    saved("daily", crontab=daily, start_time=MIDNIGHT - back, at=MIDNIGHT + timedelta(seconds=2) + back)
+    clock.add(seconds=back.total_seconds() + 3)
+    tick(beat(), times=2)
+    assert DurableTask.objects.count() == count
+
+
+# ---- what others reported
+
+
+def runs_by_hand(scheduler: Scheduler, clock, *, hours: int) -> None:
+    """Let hours pass under one beat that is not started again."""
+    for _ in range(hours * 4):
+        clock.add(minutes=15)
+        tick(scheduler)
+
+
+@pytest.mark.django_db
+def test_a_crontab_with_a_time_zone_runs_at_its_wall_time(sent, clock, settings):  # noqa: ARG001
+    """The case of django-celery-beat#875: 7 o'clock in Los Angeles, and nothing was sent."""
+    settings.TIME_ZONE = "UTC"
+    seven = CrontabSchedule.objects.create(minute="0", hour="7", timezone="America/Los_Angeles")
+    entry("pst", crontab=seven)
+    runs_by_hand(beat(), clock, hours=48)
+    row = PeriodicTask.objects.get()
+    assert row.total_run_count == 2
+    assert row.last_run_at == datetime(2026, 11, 24, 15, tzinfo=UTC)
+
+
+@pytest.mark.django_db
+def test_a_beat_that_is_not_started_again_sends_every_hour_of_the_day(sent, clock, settings):  # noqa: ARG001
+    """The case of django-celery-beat#894: a server on UTC, Django on Berlin, and hours that were left out."""
+    settings.TIME_ZONE = "Europe/Berlin"
+    for hour in range(24):
+        for zone in ("UTC", "Europe/Berlin"):
+            entry(
+                f"{zone} {hour}",
+                crontab=CrontabSchedule.objects.create(minute="30", hour=str(hour), timezone=zone),
+            )
+    runs_by_hand(beat(), clock, hours=24)
+    assert set(PeriodicTask.objects.values_list("total_run_count", flat=True)) == {1}
+    assert DurableTask.objects.count() == 48
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Honolulu", "Asia/Tokyo"])
+def test_a_crontab_behind_the_applications_time_zone_is_not_sent_again_and_again(sent, clock, settings, zone):  # noqa: ARG001
+    """The case of celery#9715."""
+    settings.TIME_ZONE = "Europe/Vienna"
+    entry("daily", crontab=CrontabSchedule.objects.create(minute="0", hour="20", timezone=zone))
+    scheduler = beat()
+    scheduler.app.conf.timezone = "Europe/Vienna"
+    for _ in range(24 * 4):
+        clock.add(minutes=15)
+        tick(scheduler, times=3)
+    assert PeriodicTask.objects.get().total_run_count == 1
+
+
+# ---- one entry must not stop the others
+
+
+BROKEN = {
+    "an interval of nothing": lambda: {"interval": IntervalSchedule.objects.create(every=0, period="seconds")},
+    "a negative interval": lambda: {"interval": IntervalSchedule.objects.create(every=-5, period="minutes")},
+    "an interval beyond time": lambda: {"interval": IntervalSchedule.objects.create(every=2**31 - 1, period="days")},
+    "an unknown period": lambda: {"interval": IntervalSchedule.objects.create(every=1, period="fortnights")},
+    "an empty crontab": lambda: {"crontab": CrontabSchedule.objects.create(minute="")},
+    "a crontab without a step": lambda: {"crontab": CrontabSchedule.objects.create(minute="*/")},
+    "a crontab of no weekday": lambda: {"crontab": CrontabSchedule.objects.create(day_of_week="7")},
+    "an unknown time zone": lambda: {"crontab": CrontabSchedule.objects.create(minute="*")},
+    "a place that is none": lambda: {"solar": SolarSchedule.objects.create(event="sunrise", latitude=99, longitude=0)},
+    "arguments that are not JSON": lambda: {**every_minute(), "args": "[1,"},
+    "arguments that are no list": lambda: {**every_minute(), "args": "7"},
+    "keywords that are no object": lambda: {**every_minute(), "kwargs": "[]"},
+    "headers that are no object": lambda: {**every_minute(), "headers": "[1]"},
+    "arguments without an end": lambda: {**every_minute(), "args": "[" * 100_000},
+    "a queue that is not declared": lambda: {**every_minute(), "queue": "hgih"},
+    "no schedule": lambda: {**every_minute()},
+}
+BY_SQL = {
+    "an unknown time zone": "UPDATE django_celery_beat_crontabschedule SET timezone = 'Mars/Olympus'",
+    "no schedule": "UPDATE django_celery_beat_periodictask SET interval_id = NULL WHERE name = 'broken'",
+}
+
+
+def every_minute() -> dict:
+    return {"interval": IntervalSchedule.objects.get_or_create(every=1, period="minutes")[0]}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("what", BROKEN)
+def test_an_entry_that_cannot_run_stops_no_other(sent, clock, what):  # noqa: ARG001
+    entry("broken", **BROKEN[what]())
+    for other in ("a", "z"):
+        minutely(other)
+    if statement := BY_SQL.get(what):
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    scheduler = beat()
+    for _ in range(3):
+        clock.add(minutes=1)
+        assert scheduler.tick() <= 5
+
+    assert DurableTask.objects.filter(message__contains='"a"').count() == 3
+    assert DurableTask.objects.filter(message__contains='"z"').count() == 3
+    # It is left to the operator as it is, and runs once it is corrected.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT enabled FROM django_celery_beat_periodictask WHERE name = 'broken'")
+        assert cursor.fetchone()[0]
+    assert not DurableTask.objects.filter(message__contains='"broken"').exists()
+
+
+@pytest.mark.django_db
+def test_a_broken_entry_is_named_in_the_status_and_runs_once_it_is_corrected(sent, clock, monkeypatch):  # noqa: ARG001
+    said: list[str] = []
+    monkeypatch.setattr(module, "sd_notify", lambda *lines: said.extend(lines))
+    row = entry("broken", args="[1,", **every_minute())
+    scheduler = beat()
+    clock.add(minutes=1)
+    tick(scheduler)
+    assert said[-1] == "STATUS=0 entries, cannot read: broken"
+
+    PeriodicTask.objects.filter(pk=row.pk).update(args="[0]")
+    PeriodicTasks.update_changed()
+    monkeypatch.setattr(scheduler, "schedule_changed", lambda: True)
+    tick(scheduler)
+    assert said[-1] == "STATUS=1 entries"
+    assert DurableTask.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_row_that_the_database_refuses_is_tried_less_and_less_often(sent, clock, monkeypatch):  # noqa: ARG001
+    """An error of the database about one row is no outage of the database."""
+    minutely("overflows")
+    minutely("fine")
+    tries: list[datetime] = []
+    run = Scheduler._run
+
+    def refused(self, entry, now):
+        if entry.name == "overflows":
+            tries.append(now)
+            message = "integer out of range"
+            raise OperationalError(message)
+        return run(self, entry, now)
+
+    monkeypatch.setattr(Scheduler, "_run", refused)
+    scheduler = beat()
+    clock.add(minutes=1)
+    for _ in range(60):
+        tick(scheduler)
+        clock.add(seconds=5)
+    assert PeriodicTask.objects.get(name="fine").total_run_count == 5
+    assert [later - earlier for earlier, later in pairwise(tries)] == [
+        timedelta(seconds=seconds) for seconds in (5, 10, 20, 40, 80)
+    ]
+
+
+@pytest.mark.django_db
+def test_a_minutely_entry_that_slept_for_years_is_looked_at_in_no_time(sent, clock):  # noqa: ARG001
+    long_ago = MIDNIGHT - timedelta(days=3000)
+    entry("crontab", crontab=CrontabSchedule.objects.create(minute="*"), last=long_ago)
+    due = latest_due(TzAwareCrontab(minute="*", tz=VIENNA), long_ago, MIDNIGHT)
+    assert due == MIDNIGHT
+    assert latest_due(TzAwareCrontab("0", "2", day_of_month="29", month_of_year="2"), long_ago, MIDNIGHT) == datetime(
+        2024, 2, 29, 2, tzinfo=UTC
+    )
+    tick(beat(), times=2)
+    assert DurableTask.objects.count() == 1
+
+
+def test_an_interval_that_never_advances_is_refused_wherever_it_is_asked():
+    for every in (timedelta(0), timedelta(seconds=-1)):
+        for ask in (due_after, latest_due):
+            with pytest.raises(ScheduleError):
+                ask(schedule(every), MIDNIGHT, MIDNIGHT + timedelta(hours=1))
+
+
+def test_a_sunrise_is_due_once_however_its_moment_is_rounded():
+    class Sunrise(solar):
+        """Rises at six, and is computed with an error of its own each time."""
+
+        def __init__(self):
+            self.error = 0
+
+        def now(self):
+            return MIDNIGHT
+
+        def remaining_estimate(self, last):
+            self.error += 300
+            rise = last.replace(hour=6, minute=0, second=0, microsecond=self.error)
+            return rise + timedelta(days=last > rise) - MIDNIGHT
+
+    found = runs(Sunrise(), MIDNIGHT, MIDNIGHT + timedelta(days=3))
+    assert found == [MIDNIGHT + timedelta(days=day, hours=6) for day in range(3)]
+
+
+@pytest.mark.django_db
+def test_a_code_entry_that_cannot_be_scheduled_stops_no_other():
+    app = Celery("schedule", set_as_current=False)
+    app.conf.beat_schedule = {
+        "nothing": {"task": "core.ping", "schedule": 0},
+        "never": {"task": "core.ping", "schedule": crontab(day_of_month="31", month_of_year="2", app=app)},
+        "policy": {"task": "core.ping", "schedule": 60, "options": {"missed": "sometimes"}},
+        "half": {"task": "core.ping", "schedule": 0.5},
+        "fine": {"task": "core.ping", "schedule": 60},
+    }
+    synced = schedule_sync(app=app)
+    assert synced.broken == ["nothing", "never", "policy"]
+    assert synced.created == ["half", "fine"]
+    assert PeriodicTask.objects.get(name="half").schedule.run_every == timedelta(seconds=0.5)
+    assert schedule_sync(app=app).unchanged == ["half", "fine"]

@@ -4,7 +4,7 @@ from html import unescape
 
 import pytest
 from django.urls import reverse
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
 from drumline.models import MissedRuns
 
@@ -133,3 +133,32 @@ def test_a_field_that_is_wrong_by_itself_is_named(root):
 
 def inline() -> dict[str, str]:
     return {"periodictask_set-TOTAL_FORMS": "0", "periodictask_set-INITIAL_FORMS": "0"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"every": 0, "period": "seconds"}, "greater than or equal to 1"),
+        ({"every": -1, "period": "days"}, "greater than or equal to 1"),
+        ({"every": 2**31 - 1, "period": "days"}, "This is no interval"),
+        ({"every": 900_000_000, "period": "days"}, "is never due"),
+    ],
+)
+def test_an_interval_that_never_advances_is_refused_where_it_is_made_and_where_it_is_used(save, root, fields, message):
+    answer = root.post(reverse("admin:django_celery_beat_intervalschedule_add"), {**fields, **inline()})
+    assert message in unescape(str(answer.context["adminform"].form.errors))
+    assert not IntervalSchedule.objects.filter(**fields).exists()
+
+    errors = save(interval=IntervalSchedule.objects.create(**fields).pk)
+    assert "This is no interval" in str(errors["interval"]) or "is never due" in str(errors["interval"])
+    assert not PeriodicTask.objects.exists()
+
+
+def test_an_event_of_the_sun_that_cannot_be_computed_is_refused(save, root):
+    """The package that computes them is optional."""
+    fields = {"event": "sunrise", "latitude": "48.2", "longitude": "16.4"}
+    answer = root.post(reverse("admin:django_celery_beat_solarschedule_add"), {**fields, **inline()})
+    assert "No module named" in unescape(str(answer.context["adminform"].form.errors))
+
+    errors = save(interval=None, solar=SolarSchedule.objects.create(**fields).pk)
+    assert "This is no solar event" in str(errors["solar"])

@@ -15,7 +15,7 @@ from drumline.preflight import celery_settings
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
 from drumline.preflight.routes import routed_queues
-from drumline.preflight.tasks import serving_problems, task_notes, task_problems, waiting_problems
+from drumline.preflight.tasks import schedule_problems, serving_problems, task_notes, task_problems, waiting_problems
 
 
 def nothing():
@@ -212,6 +212,19 @@ def test_a_route_on_which_celery_fails_is_a_problem(routes, said):
         app.amqp.router.route({}, "own")
     [problem] = serving_problems(app, ["celery"])
     assert said in problem
+
+
+def test_an_entry_of_the_schedule_that_beat_cannot_follow_is_a_problem():
+    app = Celery("schedule", set_as_current=False)
+    app.conf.beat_schedule = {
+        "fine": {"task": "x", "schedule": 60},
+        "nothing": {"task": "x", "schedule": 0},
+        "none": {"task": "x"},
+    }
+    assert [line.split(" cannot")[0] for line in schedule_problems(app)] == [
+        "beat_schedule nothing",
+        "beat_schedule none",
+    ]
 
 
 def test_what_a_route_decides_by_arguments_is_noted_as_unread():

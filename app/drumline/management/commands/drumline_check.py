@@ -10,7 +10,14 @@ from django.db import DatabaseError, InterfaceError, transaction
 
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
-from drumline.preflight.tasks import routing_notes, serving_problems, task_notes, task_problems, waiting_problems
+from drumline.preflight.tasks import (
+    routing_notes,
+    schedule_problems,
+    serving_problems,
+    task_notes,
+    task_problems,
+    waiting_problems,
+)
 
 
 class Command(BaseCommand):
@@ -30,6 +37,7 @@ class Command(BaseCommand):
             *_read("the Celery settings", settings_problems(current_app)),
             *_read("the Django settings", django_problems()),
             *_read("the tasks' options", task_problems(current_app)),
+            *_read("beat_schedule", schedule_problems(current_app)),
         ]
         if options["serve"] is not None:
             served = set(filter(None, map(str.strip, options["serve"].split(","))))

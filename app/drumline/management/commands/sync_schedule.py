@@ -3,7 +3,7 @@
 from typing import Any
 
 from celery import current_app
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from drumline.beat.schedule import schedule_sync
 
@@ -16,6 +16,8 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Sync, and name the entries."""
         synced = schedule_sync(app=current_app)
-        for verb in ("created", "updated", "deleted", "refused", "unchanged"):
+        for verb in ("created", "updated", "deleted", "refused", "unchanged", "broken"):
             for name in getattr(synced, verb):
                 self.stdout.write(f"{verb} {name}")
+        if synced.broken:
+            raise CommandError(f"beat_schedule cannot be read at {', '.join(synced.broken)}; the log says why.")
