@@ -105,6 +105,7 @@ class Worker(models.Model):
         indexes = (
             models.Index(fields=["beat_at"], name="drumline_worker_alive", condition=Q(stopped_at__isnull=True)),
         )
+        permissions = (("operate_flower", "Can operate workers with Flower"),)
 
     def __str__(self) -> str:
         return self.name
