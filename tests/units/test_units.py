@@ -27,7 +27,7 @@ def root(
         target = root / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
-        for program in re.findall(r"^Exec\w+=[-@:+!]*(/\S+)", content, flags=re.MULTILINE):
+        for program in re.findall(r"^Exec(?!Paths)\w+=[-@:+!]*(/\S+)", content, flags=re.MULTILINE):
             stub = root / program.removeprefix("/")
             stub.parent.mkdir(parents=True, exist_ok=True)
             stub.write_text("")
