@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -94,6 +94,14 @@ def optional_string(name: str, *, example: str, secret: bool = False) -> str:
     """Read a text that may be missing, which means the empty one."""
     _variables[name] = Variable(name, "string", secret, example)
     return (os.environ.get(name) or _fallbacks.get(name) or "").strip()
+
+
+def flag_of_url(name: str, parameters: dict[str, Any], flag: str) -> bool:
+    """Take a flag out of a URL's parameters; without it, it is false."""
+    value = str(parameters.pop(flag, "false")).lower()
+    if value not in {"true", "false"}:
+        fail(f"{name} has {flag}={value}, which is neither true nor false")
+    return value == "true"
 
 
 def choice(name: str, allowed: tuple[str, ...], *, example: str) -> str:

@@ -26,3 +26,9 @@ def keep_finished() -> float:
 def publish_timeout() -> float:
     """Return how many seconds the sender of a task waits for the broker before it leaves the task to the relay."""
     return float(getattr(settings, "DRUMLINE_PUBLISH_TIMEOUT", 1))
+
+
+def pgbouncer() -> bool | None:
+    """Return whether a pooler shares the database's sessions between transactions; None asks the database."""
+    said = getattr(settings, "DRUMLINE_PGBOUNCER", None)
+    return None if said is None else bool(said)

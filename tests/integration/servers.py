@@ -117,6 +117,57 @@ class PostgreSQL:
             return cursor.fetchall() if cursor.description else []
 
 
+class PgBouncer:
+    """A pooler of transactions before a cluster; each transaction gets another of its two connections."""
+
+    def __init__(self, cluster: PostgreSQL, *, ignoring: str = "") -> None:
+        self.cluster = cluster
+        self.port = free_port()
+        # In the cluster's folder, which `postgres` may read; like PostgreSQL it refuses to run as root.
+        self.folder = cluster.folder / f"pgbouncer-{self.port}"
+        self.ignoring = ignoring
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.folder.mkdir()
+        (self.folder / "users").write_text('"drumline" ""\n')
+        lines = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": self.folder / "users",
+            "logfile": self.folder / "log",
+            "pool_mode": "transaction",
+            "default_pool_size": 2,
+            "server_round_robin": 1,
+            "ignore_startup_parameters": self.ignoring,
+        }
+        target = f"* = host={self.cluster.folder} port={self.cluster.port}"
+        settings = "\n".join(f"{name} = {value}" for name, value in lines.items())
+        config = self.folder / "pgbouncer.ini"
+        config.write_text(f"[databases]\n{target}\n[pgbouncer]\n{settings}\n")
+        if self.cluster.user:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self.process = subprocess.Popen(
+            [*self.cluster.user, "/usr/sbin/pgbouncer", "--quiet", str(config)], start_new_session=True
+        )
+        wait_until(self._listens, "PgBouncer listens")
+
+    def _listens(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def url(self, database: str) -> str:
+        return f"postgresql://drumline@127.0.0.1:{self.port}/{database}"
+
+
 class Process:
     """One process of the application, with its log in a file."""
 

@@ -115,6 +115,10 @@ TEMPLATES = [
 DATABASES: dict[str, Any] = {
     "default": dj_database_url.parse(DATABASE_URL, conn_max_age=600, conn_health_checks=True),
 }
+# DATABASE_URL ends with `?pgbouncer=true` where PgBouncer pools transactions. Rows are then read as a whole instead of
+# through a cursor of the server, which the next transaction's session would not have.
+DRUMLINE_PGBOUNCER = env.flag_of_url("DATABASE_URL", DATABASES["default"].setdefault("OPTIONS", {}), "pgbouncer")
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = DRUMLINE_PGBOUNCER
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         application_name="drumline",

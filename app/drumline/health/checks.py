@@ -47,7 +47,6 @@ def readiness() -> dict[str, Check]:
     if probe.vendor == "postgresql":
         options = probe.settings_dict["OPTIONS"] = dict(probe.settings_dict["OPTIONS"])
         options["connect_timeout"] = SECONDS
-        options["options"] = f"-c statement_timeout={SECONDS * 1000}"
         options["tcp_user_timeout"] = SECONDS * 1000
     try:
         database = _measure("database", lambda: _answers(probe))
@@ -75,7 +74,12 @@ def _measure(part: str, ask: Callable[[], None]) -> Check:
 
 
 def _answers(probe: BaseDatabaseWrapper) -> None:
+    if probe.vendor == "postgresql":
+        # Within a transaction, which ends with the probe: a pooler refuses settings at the connection.
+        probe.set_autocommit(False)
     with probe.cursor() as cursor:
+        if probe.vendor == "postgresql":
+            cursor.execute(f"SET LOCAL statement_timeout = {SECONDS * 1000}")
         cursor.execute("SELECT 1")
 
 

@@ -16,6 +16,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from drumline.ledger.message import Message
+from drumline.ledger.pooling import is_pooled
 from drumline.models import DurableTask
 
 State = DurableTask.State
@@ -76,26 +77,38 @@ def event(what: str, worker_id: UUID | None, attempt: int, **more: Any) -> dict[
 
 
 class PostgreSQLStatements:
-    """Prepared statements on a connection of their own."""
+    """Prepared statements on a connection of their own; behind a pooler whole ones, each with its setting."""
 
     # Losing one of these commits means a rerun, never a loss. A plan made while the table was small must not read all
     # of it when it is large.
     OPTIONS = "-c synchronous_commit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 
+    # In one message with the statement, whose transaction they share. Its plan is made for its values.
+    POOLED = "SET LOCAL synchronous_commit = off; "
+
     def __init__(self) -> None:
         self._connection: psycopg.Connection[Any] | None = None
+        self._pooled = False
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        self._pooled = is_pooled()
+        params = connection.get_connection_params() | {"autocommit": True}
+        if self._pooled:
+            # Only a message without parameters holds several statements.
+            return psycopg.connect(**params | {"cursor_factory": psycopg.ClientCursor, "prepare_threshold": None})
+        options = f"{params.get('options', '')} {self.OPTIONS}".strip()
+        return psycopg.connect(
+            **params | {"options": options, "cursor_factory": psycopg.Cursor, "prepare_threshold": 1}
+        )
 
     def _execute(self, statement: str, *values: Any) -> psycopg.Cursor[Any]:
         if self._connection is None:
-            params = connection.get_connection_params()
-            params.update(
-                options=f"{params.get('options', '')} {self.OPTIONS}".strip(),
-                cursor_factory=psycopg.Cursor,
-                prepare_threshold=1,
-                autocommit=True,
-            )
-            self._connection = psycopg.connect(**params)
-        return self._connection.execute(statement, values)
+            self._connection = self._connect()
+        if not self._pooled:
+            return self._connection.execute(statement, values)
+        cursor = self._connection.execute(self.POOLED + statement, values)
+        cursor.nextset()
+        return cursor
 
     def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[End]) -> int | None:
         """See `Statements`."""

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from drumline import conf
+from drumline.ledger.pooling import stands_before
 from drumline.models import DurableTask
 
 
@@ -32,3 +35,45 @@ def django_problems() -> Iterator[str]:
                 f"DATABASES[{alias!r}] keeps connections without looking whether they still work: after a restart of "
                 'the database tasks fail; add "CONN_HEALTH_CHECKS": True'
             )
+
+
+def pooling_problems() -> Iterator[str]:
+    """Yield one line for each setting that breaks behind PgBouncer; raise DatabaseError when nothing answers."""
+    said = conf.pgbouncer()
+    for alias in connections:
+        values, options = connections[alias].settings_dict, connections[alias].settings_dict["OPTIONS"]
+        if connections[alias].vendor != "postgresql":
+            continue
+        try:
+            pooled = _is_pooled(connections[alias])
+        except OperationalError as error:
+            if "unsupported startup parameter" not in str(error):
+                raise
+            yield (
+                f"DATABASES[{alias!r}] has options that PgBouncer refuses ({str(error).strip()}): remove "
+                '"options" from OPTIONS and set them for the role in PostgreSQL (ALTER ROLE … SET …)'
+            )
+            continue
+        if not pooled:
+            continue
+        if said is None and alias == router.db_for_write(DurableTask):
+            yield (
+                f"DATABASES[{alias!r}] is reached through a pooler: set DRUMLINE_PGBOUNCER to True when it shares "
+                "sessions between transactions (pool_mode transaction), and to False when each client keeps its own "
+                "(pool_mode session)"
+            )
+        if said is not False and not values["DISABLE_SERVER_SIDE_CURSORS"]:
+            yield (
+                f"DATABASES[{alias!r}] is reached through a pooler: QuerySet.iterator() would lose its cursor between "
+                'two reads; add "DISABLE_SERVER_SIDE_CURSORS": True'
+            )
+        if said is not False and options.get("prepare_threshold") is not None:
+            yield (
+                f"DATABASES[{alias!r}] prepares statements, which a pooler's next session does not know; remove "
+                '"prepare_threshold" from OPTIONS'
+            )
+
+
+def _is_pooled(database: BaseDatabaseWrapper) -> bool:
+    database.ensure_connection()
+    return stands_before(database.connection)

@@ -1,4 +1,4 @@
-"""Waiting for the ledger to ring: LISTEN on PostgreSQL, and a pause anywhere else."""
+"""Waiting for the ledger to ring: LISTEN on PostgreSQL, and a pause behind a pooler and anywhere else."""
 
 import time
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from django.db import InterfaceError, connection
 
+from drumline.ledger.pooling import is_pooled
 from drumline.ledger.services import CHANNEL
 
 
@@ -21,6 +22,10 @@ class Listener:
             self.pause(seconds)
             return
         try:
+            if is_pooled():
+                # The session that listens would serve others, and hear nothing.
+                self.pause(seconds)
+                return
             if self._connection is None:
                 params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor, "autocommit": True}
                 self._connection = psycopg.connect(**params)

@@ -98,3 +98,12 @@ def test_every_variable_that_was_read_is_remembered(monkeypatch):
     env.integer("B", example="3")
     env.optional_string("A", example="x", secret=True)
     assert [(variable.name, variable.secret) for variable in env.variables()] == [("A", True), ("B", False)]
+
+
+def test_a_flag_of_a_url_is_taken_out_of_its_parameters():
+    parameters = {"pgbouncer": "true", "sslmode": "require"}
+    assert env.flag_of_url("DATABASE_URL", parameters, "pgbouncer")
+    assert parameters == {"sslmode": "require"}
+    assert not env.flag_of_url("DATABASE_URL", parameters, "pgbouncer")
+    with pytest.raises(env.EnvironmentProblemError, match="DATABASE_URL has pgbouncer=yes, which is neither true nor"):
+        env.flag_of_url("DATABASE_URL", {"pgbouncer": "yes"}, "pgbouncer")

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, transaction
 
 from drumline.preflight.celery_settings import settings_notes, settings_problems
-from drumline.preflight.django_settings import django_problems
+from drumline.preflight.django_settings import django_problems, pooling_problems
 from drumline.preflight.tasks import (
     routing_notes,
     schedule_problems,
@@ -39,15 +39,17 @@ class Command(BaseCommand):
             *_read("the tasks' options", task_problems(current_app)),
             *_read("beat_schedule", schedule_problems(current_app)),
         ]
+        served = set(filter(None, map(str.strip, (options["serve"] or "").split(","))))
         if options["serve"] is not None:
-            served = set(filter(None, map(str.strip, options["serve"].split(","))))
             problems += _read("the queues and routes", serving_problems(current_app, served))
-            try:
+        try:
+            problems += pooling_problems()
+            if options["serve"] is not None:
                 # A savepoint, since the first release is checked before there are tables.
                 with transaction.atomic():
                     problems += waiting_problems(served)
-            except (DatabaseError, InterfaceError) as error:
-                self.stdout.write(f"note: what waits in the database was not read: {error}".strip())
+        except (DatabaseError, InterfaceError) as error:
+            self.stdout.write(f"note: the database was not asked: {error}".strip())
         notes = (settings_notes(current_app), task_notes(current_app), routing_notes(current_app))
         for note in (note for each in notes for note in _read("the settings", each)):
             self.stdout.write(f"note: {note}")
