@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +73,31 @@ def test_a_service_that_listens_everywhere_stays_unreachable(
     answers: dict[str, set[int]], careless_service: int
 ) -> None:
     assert careless_service not in answers["open"] | answers["refused"]
+
+
+def test_one_address_cannot_hold_every_connection_of_the_site(host: Host, address: str, listening: set[int]) -> None:
+    if 443 not in listening:
+        pytest.skip("nothing listens behind the firewall here")
+    limit, tried = 500, 540
+    held = []
+    try:
+        for _ in range(tried):
+            connection = socket.socket()
+            connection.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                connection.connect((address, 443))
+            held.append(connection)
+        deadline = time.monotonic() + 10
+        established: set[socket.socket] = set()
+        while len(established) < limit - 20 and time.monotonic() < deadline:
+            _, writable, _ = select.select([], [other for other in held if other not in established], [], 0.5)
+            established |= {each for each in writable if not each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)}
+        assert limit - 20 <= len(established) <= limit
+        # Another client, here the host itself, is still answered.
+        host.check_output("timeout 10 bash -c 'exec 3<>/dev/tcp/127.0.0.1/443'")
+    finally:
+        for connection in held:
+            connection.close()
 
 
 def test_the_rules_come_back_with_the_host(host: Host) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -59,6 +61,8 @@ def test_a_request_for_another_name_gets_no_answer(site: Any) -> None:
 @pytest.mark.parametrize(
     ("header", "value"),
     [
+        ("Content-Security-Policy", "default-src 'self'"),
+        ("Content-Security-Policy", "frame-ancestors 'none'"),
         ("Strict-Transport-Security", "max-age=31536000"),
         ("X-Content-Type-Options", "nosniff"),
         ("X-Frame-Options", "DENY"),
@@ -69,8 +73,55 @@ def test_every_answer_protects_the_browser(site: Any, header: str, value: str) -
     assert value in site.get("/admin/login/").headers.get(header, "")
 
 
+@pytest.mark.parametrize("path", ["/admin/login/", "/static/admin/css/base.css", "/no-such-page"])
+def test_no_answer_binds_the_hosts_below_the_sites_names(site: Any, path: str) -> None:
+    assert site.get(path).headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_no_answer_lets_a_script_run_that_is_written_into_a_page(site: Any) -> None:
+    for path in ("/", "/admin/login/", "/api/docs/", "/no-such-page"):
+        policy = site.get(path).headers["Content-Security-Policy"]
+        assert "unsafe-" not in policy, path
+
+
 def test_the_version_of_nginx_is_nobodys_business(site: Any) -> None:
     assert site.get("/no-such-page").headers["Server"] == "nginx"
+
+
+def test_strangers_on_the_host_read_no_log(host: Host) -> None:
+    for path in host.check_output("ls /var/log/nginx/*.log").split():
+        assert host.run(f"runuser -u nobody -- cat {path}").rc != 0, path
+
+
+def test_a_client_that_says_nothing_is_dropped_before_a_browser_would_give_up(site: Any) -> None:
+    """Without TLS, after its handshake, and with half a request; 60 seconds, nginx's default, are too long."""
+    patience = 40
+    with contextlib.ExitStack() as held:
+        silent, plain, half = (
+            held.enter_context(socket.create_connection((site.address, port), timeout=patience))
+            for port in (443, 80, 443)
+        )
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        half = held.enter_context(site.context().wrap_socket(half, server_hostname=site.name))
+        half.sendall(b"GET / HTTP/1.1\r\n")
+        for name, connection in (("silent", silent), ("plain", plain), ("half a request", half)):
+            with contextlib.suppress(ConnectionResetError):
+                # A timeout here is the failure.
+                assert connection.recv(1000)[:12] in (b"", b"HTTP/1.1 408"), name
+
+
+def test_a_worker_holds_thousands_of_connections(host: Host) -> None:
+    configuration = host.check_output("nginx -T 2>/dev/null")
+    connections = int(re.findall(r"^\s*worker_connections (\d+);", configuration, re.MULTILINE)[0])
+    assert connections >= 4096
+    worker = host.check_output("pgrep --full 'nginx: worker process'").split()[0]
+    files = next(
+        line
+        for line in host.check_output(f"cat /proc/{worker}/limits").splitlines()
+        if line.startswith("Max open files")
+    )
+    # One for the client, one for the site behind it.
+    assert int(files.split()[3]) >= 2 * connections
 
 
 def test_only_root_reads_the_key(host: Host) -> None:
@@ -109,3 +160,13 @@ def test_a_body_that_is_too_large_is_refused_in_json(site: Any) -> None:
     assert answer.status == 413
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert json.loads(answer.body)["status"] == 413
+
+
+def test_the_host_looks_daily_when_the_certificate_ends_and_writes_it_to_its_journal(host: Host) -> None:
+    assert host.service("drumline-certificate.timer").is_running
+    assert host.service("drumline-certificate.timer").is_enabled
+
+    host.check_output("systemctl start drumline-certificate.service")
+
+    journal = host.check_output("journalctl --no-pager --output=cat --unit=drumline-certificate.service --since=-1min")
+    assert "The certificate of the site ends in" in journal
