@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import certificate
 from tests.conftest import SECRETS
 from tests.rendering import ANSIBLE
 
@@ -88,6 +89,16 @@ def test_the_play_stops_before_the_first_change(tmp_path: Path, variables: dict[
     assert ran.returncode != 0, f"the play went on:\n{output}"
     assert told in " ".join(output.split()), output
     assert "PLAY [Every host]" not in output, "something was touched before the input was refused"
+
+
+def test_a_certificate_of_your_own_that_has_ended_is_refused(tmp_path: Path) -> None:
+    path = certificate(tmp_path, days=-1)
+
+    ran = site(tmp_path, tls_certificate=str(path), tls_key=str(path))
+
+    assert ran.returncode != 0
+    assert f"{path} (tls_certificate) has ended on" in " ".join(ran.stdout.split()), ran.stdout
+    assert "PLAY [Every host]" not in ran.stdout
 
 
 def test_two_beat_hosts_are_refused_unless_asked_for(tmp_path: Path) -> None:

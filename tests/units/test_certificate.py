@@ -1,0 +1,115 @@
+"""The daily look at the certificate that the site shows, and the preflight's look at one of your own."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import socket
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.certificates import certificate
+from tests.rendering import ANSIBLE, Playbooks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAM = ANSIBLE / "roles" / "tls" / "files" / "drumline-certificate"
+
+
+@contextlib.contextmanager
+def shown(path: Path) -> Iterator[str]:
+    """A server that shows a certificate; where it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+
+    def answer(listener: socket.socket) -> None:
+        # Ends when the listener does.
+        with contextlib.suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            connection.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def look(at: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(PROGRAM), at, "30", "7"], check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("days", "status", "begins"),
+    [
+        (60, 0, "<6>The certificate of the site ends in 60 days"),
+        (20, 0, "<4>The certificate of the site ends in 20 days"),
+        (3, 1, "<3>The certificate of the site ends in 3 days"),
+        (-2, 1, "<3>The certificate of the site has ended"),
+    ],
+)
+def test_the_journal_says_when_the_certificate_of_the_site_ends(
+    tmp_path: Path, days: int, status: int, begins: str
+) -> None:
+    with shown(certificate(tmp_path, days=days)) as at:
+        printed = look(at)
+
+    assert printed.stdout.startswith(begins), printed
+    assert printed.returncode == status
+
+
+def test_a_site_that_shows_no_certificate_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        at = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    printed = look(at)
+
+    assert printed.returncode == 1
+    assert printed.stdout.startswith(f"<3>Nothing at {at} shows a certificate")
+
+
+def problems(path: Path) -> list[str]:
+    playbooks = Playbooks("production", "app1.example.com", tls_certificate=str(path))
+    found: list[str] = playbooks.value("preflight", "tls_certificate | certificate_problems")
+    return found
+
+
+def test_a_certificate_that_has_ended_is_a_problem(tmp_path: Path) -> None:
+    (problem,) = problems(certificate(tmp_path, days=-1))
+
+    assert "has ended" in problem
+
+
+def test_a_certificate_that_ends_within_a_month_is_a_warning_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert problems(certificate(tmp_path, days=20)) == []
+    assert "ends in 20 days" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_certificate_with_more_time_is_neither(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert problems(certificate(tmp_path, days=40)) == []
+    assert "ends in" not in capsys.readouterr().err
+
+
+def test_what_is_no_certificate_is_refused_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "site.pem").write_text("nothing")
+
+    (problem,) = problems(tmp_path / "site.pem")
+
+    assert str(tmp_path / "site.pem") in problem
+
+
+@pytest.mark.parametrize(("days", "renewed"), [(80, True), (100, False)])
+def test_a_run_renews_the_private_certificate_in_its_last_quarter(days: int, *, renewed: bool) -> None:
+    ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    playbooks = Playbooks("production", "app1.example.com")
+
+    soon = playbooks.value("tls", "__tls_soon")
+
+    assert (f"{ends:%Y%m%d%H%M%SZ}" < soon) is renewed
