@@ -127,6 +127,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "visibility_timeout": VISIBILITY_TIMEOUT,
     }
 )
+# RabbitMQ 4.3 refuses a queue that is neither durable nor exclusive, which is Celery's default for those of remote control
+# and of events; an exclusive one would refuse the next life of a worker until the former connection has ended. They
+# expire by themselves, 10 and 60 s after their last use. On Redis there is nothing to be durable.
+CELERY_CONTROL_QUEUE_DURABLE = ON_RABBITMQ
+CELERY_EVENT_QUEUE_DURABLE = ON_RABBITMQ
 CELERY_TASK_PUBLISH_RETRY = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 

@@ -121,6 +121,12 @@ def _broker_problems(app: Celery) -> Iterator[str]:
             'silent; add "socket_timeout": 10'
         )
     url = urlsplit(str(app.conf.broker_url or "").split(";")[0])
+    for setting in ("control_queue_durable", "event_queue_durable"):
+        if url.scheme in {"amqp", "amqps", "pyamqp"} and not app.conf[setting]:
+            yield (
+                f"{setting} is False: RabbitMQ 4.3 refuses a queue that is neither durable nor exclusive, and no worker "
+                "starts; set it to True (exclusive would refuse the next life of a worker that was killed)"
+            )
     if url.scheme in {"memory", "filesystem"}:
         yield f"broker_url is {url.scheme}://: it is for tests; use Redis or RabbitMQ"
     elif url.hostname not in {None, "localhost", "127.0.0.1", "::1"} and url.password in {None, "", "guest"}:

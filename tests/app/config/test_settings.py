@@ -142,6 +142,22 @@ def test_queues_on_rabbitmq_are_quorum_queues_and_a_publish_waits_for_the_confir
     assert "visibility_timeout" not in options
 
 
+def test_every_queue_on_rabbitmq_is_durable_and_none_is_exclusive():
+    # RabbitMQ 4.3 refuses what is neither; it refuses an exclusive queue to the next life of a killed worker.
+    told = run(
+        "-c",
+        "import json; from config.celery import app; from celery.events.receiver import EventReceiver; "
+        "from unittest.mock import MagicMock; mailbox = app.control.mailbox; "
+        "queues = [mailbox.get_queue('low-1@host'), mailbox.get_reply_queue(), "
+        "EventReceiver(MagicMock(), app=app).queue, *app.amqp.queues.values()]; "
+        "print(json.dumps([[queue.name, queue.durable, queue.exclusive, queue.auto_delete] for queue in queues]))",
+        CELERY_BROKER_URL="amqp://app:p@127.0.0.1:1/drumline",
+    )
+    queues = json.loads(told.stdout)
+    assert len(queues) == 6
+    assert [queue[0] for queue in queues if queue[1:] != [True, False, False]] == []
+
+
 @pytest.mark.parametrize(
     ("entry", "last", "due"),
     [

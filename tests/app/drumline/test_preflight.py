@@ -112,11 +112,22 @@ def test_a_dangerous_setting_is_named(setting, value):
             )
         }
     )
+    app.conf.update(control_queue_durable=True, event_queue_durable=True)
     assert list(settings_problems(app)) == []
     app.conf.update({setting: value})
     problems = list(settings_problems(app))
     assert len(problems) == 1
     assert problems[0].startswith(setting)
+
+
+@pytest.mark.parametrize("setting", ["control_queue_durable", "event_queue_durable"])
+def test_a_queue_that_rabbitmq_4_3_refuses_is_named(setting):
+    app = Celery("copy", set_as_current=False)
+    app.conf.update(broker_url="amqp://app:p@mq.example.com//", control_queue_durable=True, event_queue_durable=True)
+    assert not any("_queue_durable" in line for line in settings_problems(app))
+
+    app.conf.update({setting: False})
+    assert [line.split()[0] for line in settings_problems(app) if "RabbitMQ 4.3" in line] == [setting]
 
 
 def test_a_visibility_timeout_below_the_time_limit_is_named():
