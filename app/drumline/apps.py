@@ -13,8 +13,9 @@ class DrumlineConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Route what Celery sends through the ledger, and connect the worker's life cycle."""
+        """Route what Celery sends and runs through the ledger, and connect the worker's life cycle."""
         import_module("drumline.worker.lifecycle")
         import_module("drumline.ledger.enqueue").install()
+        import_module("drumline.ledger.running").install()
         if apps.is_installed("django_celery_results"):
             import_module("drumline.ledger.chords").install()

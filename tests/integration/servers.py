@@ -268,14 +268,23 @@ class Application:
         return process
 
     def worker(
-        self, queues: str = "high,default,low", *, concurrency: int = 1, instance: int = 1, **env: str
+        self,
+        queues: str = "high,default,low",
+        *,
+        concurrency: int = 1,
+        instance: int = 1,
+        pool: str = "prefork",
+        ready: bool = True,
+        **env: str,
     ) -> Process:
         process = self.start(
             *(str(BIN / "celery"), "-A", "config", "worker", "--queues", queues),
             *("--hostname", f"{queues.replace(',', '-')}-{instance}@%h", "--concurrency", str(concurrency)),
+            *("--pool", pool),
             **env,
         )
-        process.wait_for(" ready.")
+        if ready:
+            process.wait_for(" ready.")
         return process
 
     def beat(self, **env: str) -> Process:

@@ -16,10 +16,9 @@ from uuid import UUID
 import psycopg
 import structlog
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # incomplete stubs
-from celery import Celery, signals, states
-from celery.app import app_or_default
+from celery import Task, signals, states
 from celery.app.task import Context
-from celery.app.trace import TraceInfo, build_tracer, trace_ok_t
+from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Ignore, Reject
 from django.db import DatabaseError, InterfaceError
 
@@ -147,10 +146,26 @@ def claims() -> Claims:
     return Claims()
 
 
-def install(app: Celery) -> None:
-    """Put the claim around every task of this process, outside everything else that Celery does for a task."""
-    for task in app.tasks.values():
-        task.__trace__ = _claimed(task, task.__trace__ or build_tracer(task.name, task, app=app))
+def install() -> None:
+    """Put the claim around every execution of a task, outside everything else that Celery does for it.
+
+    As an attribute of the class, since Celery builds tracers in several places: each process of a prefork pool, the
+    consumer after each connection, `pool_restart`. Pools of threads run what the consumer builds.
+    """
+    Task.__trace__ = Tracer()
+
+
+class Tracer:
+    """Celery's `Task.__trace__`: whatever a task is given as its tracer claims before it runs."""
+
+    def __get__(self, task: Any, owner: Any = None) -> Any:
+        """Return the tracer; None when nobody has built one."""
+        return None if task is None else task.__dict__.get("__trace__")
+
+    def __set__(self, task: Any, trace: Any) -> None:
+        """Keep the tracer with the claim around it, once."""
+        claimed = trace is None or hasattr(trace, "claims")
+        task.__dict__["__trace__"] = trace if claimed else _claimed(task, trace)
 
 
 def _claimed(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
@@ -179,6 +194,7 @@ def _claimed(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
         _close(run, result)
         return result
 
+    trace_claimed.claims = True  # type: ignore[attr-defined]
     return trace_claimed
 
 
@@ -219,13 +235,6 @@ def _close(run: Run, result: Any) -> None:
         claims().ended(lambda to, worker: to.fail(worker, end, f"rejected: {info.retval.reason}", ""))
     else:
         claims().finished(end)
-
-
-@signals.celeryd_after_setup.connect
-@signals.worker_process_init.connect
-def claim_in_this_process(**_: Any) -> None:
-    """Stand in the worker, for pools of threads, and in every pool process, once Celery has built its tracers there."""
-    install(app_or_default())
 
 
 @signals.worker_process_shutdown.connect

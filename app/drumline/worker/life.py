@@ -28,6 +28,7 @@ from drumline.ledger.message import ledger_id
 from drumline.models import DurableTask, Worker
 from drumline.relay.depth import queue_depths
 from drumline.worker.notify import sd_notify
+from drumline.worker.pools import blocks_the_loop
 
 logger = structlog.get_logger(__name__)
 
@@ -54,9 +55,10 @@ def current_id() -> UUID:
 class Life(threading.Thread):
     """Keeps the worker's row; nothing here is for the pool's processes."""
 
-    def __init__(self, controller: Any) -> None:
+    def __init__(self, controller: Any, before_end: Callable[[], object] = lambda: None) -> None:
         super().__init__(name="drumline-life", daemon=True)
         self.controller = controller
+        self._before_end = before_end
         self.draining = False
         self._pid = os.getpid()
         self._ending = threading.Event()
@@ -100,6 +102,7 @@ class Life(threading.Thread):
         deadline = time.monotonic() + 5
         # One thread at a time: a heartbeat after the last word would take this for a worker that was given up.
         self._ending.set()
+        self._before_end()
         self.later(lambda: None)
         self.join(5)
         while not self.is_alive() and time.monotonic() < deadline:
@@ -182,7 +185,7 @@ class Life(threading.Thread):
     def _watch(self) -> None:
         """End the process when it is alive and of no use."""
         while True:
-            if self.draining or not self._connected():
+            if self.draining or not self._connected() or self._runs_in_the_loop():
                 self._ticked = time.monotonic()
                 self._idle_looks = 0
             elif time.monotonic() - self._ticked > STUCK:
@@ -192,6 +195,9 @@ class Life(threading.Thread):
                 self._look()
             sd_notify("WATCHDOG=1", f"STATUS={self.status()}")
             time.sleep(1)
+
+    def _runs_in_the_loop(self) -> bool:
+        return blocks_the_loop(self.controller.pool) and bool(state.active_requests)
 
     def _look(self) -> None:
         done = sum(state.total_count.values())
@@ -237,10 +243,10 @@ def end_process(why: str) -> NoReturn:
 _life: Life | None = None
 
 
-def begin(controller: Any) -> Life:
-    """Begin the life of this process's worker."""
+def begin(controller: Any, before_end: Callable[[], object] = lambda: None) -> Life:
+    """Begin the life of this process's worker; before it gives back what still runs, it does `before_end`."""
     global _life  # noqa: PLW0603  one process is one worker
-    _life = Life(controller)
+    _life = Life(controller, before_end)
     return _life
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from celery import Task, bootsteps, signals
 from django.db import close_old_connections
 
-from drumline.ledger import services
+from drumline.ledger import running, services
 from drumline.ledger.message import ledger_id
-from drumline.worker import life
+from drumline.worker import life, pools
 from drumline.worker.notify import sd_notify
 
 STOCK_REQUEST = Task.Request
@@ -54,12 +54,21 @@ def watch_event_loop(instance: Any, **_: Any) -> None:
     instance.app.steps["consumer"].add(Pulse)
 
 
+@signals.worker_init.connect
+def check_before_start(sender: Any, **_: Any) -> None:
+    """Refuse to start where a task would run without a claim."""
+    if why := pools.refusal(sender.pool_cls):
+        raise SystemExit(why)
+
+
 @signals.celeryd_after_setup.connect
 def watch_requests(instance: Any, **_: Any) -> None:
     """Have the ledger told of what only the main process sees; a project's own request class stays."""
     for task in instance.app.tasks.values():
         if task.Request == STOCK_REQUEST:
             task.Request = OUR_REQUEST
+    if not pools.has_processes(instance.pool):
+        pools.report_errors(instance.pool)
 
 
 @signals.worker_ready.connect
@@ -67,9 +76,12 @@ def begin_life(sender: Any, **_: Any) -> None:
     """READY only now: the broker is connected and the queues are consumed."""
     if life.current() is not None:
         return
-    this = life.begin(sender.controller)
+    # Pools without processes close in this one.
+    this = life.begin(sender.controller, before_end=running.close_before_leaving)
     sd_notify("READY=1", f"STATUS={this.status()}")
     this.start()
+    if not pools.has_processes(sender.controller.pool):
+        pools.leave_on_quit(this.end)
 
 
 @signals.worker_shutting_down.connect
