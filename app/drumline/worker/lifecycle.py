@@ -9,7 +9,7 @@ from django.db import close_old_connections
 
 from drumline.ledger import running, services
 from drumline.ledger.message import ledger_id
-from drumline.worker import life, pools
+from drumline.worker import envelopes, life, pools
 from drumline.worker.notify import sd_notify
 
 STOCK_REQUEST = Task.Request
@@ -26,6 +26,7 @@ class Pulse(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         self._stopped = -PAUSE
+        envelopes.guard(parent)
 
     def start(self, parent: Any) -> None:
         """Beat from now on."""
@@ -50,7 +51,8 @@ class Pulse(bootsteps.StartStopStep):
 
 @signals.celeryd_init.connect
 def watch_event_loop(instance: Any, **_: Any) -> None:
-    """Add the step, before the consumer is built."""
+    """Add the step, before the consumer is built, and read what it fetches with care."""
+    envelopes.install()
     instance.app.steps["consumer"].add(Pulse)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # incomplete stubs
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -16,8 +17,22 @@ from drumline.worker import life
 logger = get_logger(__name__)
 
 
+def _are_limits(limits: Any) -> bool:
+    return (
+        isinstance(limits, (list, tuple))
+        and len(limits) == 2  # noqa: PLR2004  the hard one and the soft one
+        and all(limit is None or isinstance(limit, (int, float)) for limit in limits)
+    )
+
+
 class LedgerRequest(Request):
     """Celery's request; a durable task that its process could not end is ended in the ledger."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Celery unpacks them once the task has its place in the pool, which an error there would keep for ever.
+        if not _are_limits(self.time_limits):
+            raise InvalidTaskError(f"invalid time limits {self.time_limits!r}")
 
     @property
     def durable(self) -> bool:
