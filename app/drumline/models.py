@@ -89,6 +89,8 @@ class Worker(models.Model):
     name = models.CharField(max_length=255, db_index=True)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
+    # Which process that is, for another one of the same machine (drumline.worker.process); empty when it is unknown.
+    process = models.CharField(max_length=255, db_default="")
     queues = models.CharField(max_length=1000)
     started_at = models.DateTimeField()
     # Grows with every heartbeat: the relay watches it change by its own clock, and no two clocks are compared.

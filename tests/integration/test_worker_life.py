@@ -68,6 +68,22 @@ def test_a_worker_that_is_killed_and_started_again_takes_its_tasks_back_at_once(
     wait_until(lambda: row(sql) == (1, 2), "it runs again", seconds=8)
 
 
+def test_a_second_worker_of_one_name_does_not_start_and_the_first_runs_on(fleet, sql, tmp_path):
+    first = fleet.worker("default")
+    hold(fleet, tmp_path, "held")
+    wait_until(lambda: row(sql) == (1, 1), "it runs")
+
+    second = fleet.worker("default", ready=False)
+
+    assert second.popen.wait(timeout=40) == 1
+    assert "Not started: the worker default-1@" in second.text()
+    assert f"as process {first.popen.pid}" in second.text()
+    assert first.alive()
+    assert row(sql) == (1, 1)
+    (tmp_path / "held.gate").touch()
+    wait_until(lambda: row(sql) == (2, 1), "the first one has ended it")
+
+
 def test_a_task_of_a_worker_that_stays_dead_runs_elsewhere_after_the_lease(fleet, sql, tmp_path):
     worker = fleet.worker("default")
     hold(fleet, tmp_path, "held")
@@ -126,3 +142,25 @@ def test_a_worker_that_was_frozen_for_longer_than_its_lease_ends_itself(fleet, s
 
     assert worker.popen.wait(timeout=15) == 70
     assert "the relay gave this worker up" in worker.text()
+
+
+def test_a_worker_takes_back_a_queue_and_the_processes_that_remote_control_took(fleet, sql):
+    worker = fleet.worker("default,low", concurrency=2)
+    fleet.manage(
+        "shell",
+        "--no-imports",
+        "-c",
+        "from celery import current_app\n"
+        "current_app.control.cancel_consumer('default')\n"
+        "current_app.control.pool_shrink(1)",
+    )
+
+    worker.wait_for("the consumer of default was cancelled")
+    worker.wait_for("the pool had shrunk from 2 to 1")
+    assert fleet.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    wait_until(lambda: len(children(worker.popen.pid)) == 2, "it has two processes again")
+    wait_until(
+        lambda: sql("SELECT queues, trouble FROM drumline_worker WHERE trouble <> ''"), "its row says what was missing"
+    )
+    assert sql("SELECT queues FROM drumline_worker") == [("default,low",)]
+    assert worker.alive()

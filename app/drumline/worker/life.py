@@ -27,8 +27,11 @@ from drumline.ledger import services
 from drumline.ledger.message import ledger_id
 from drumline.models import DurableTask, Worker
 from drumline.relay.depth import queue_depths
+from drumline.worker.duty import Duty
+from drumline.worker.names import NameTakenError, living
 from drumline.worker.notify import sd_notify
 from drumline.worker.pools import blocks_the_loop
+from drumline.worker.process import this_process
 
 logger = structlog.get_logger(__name__)
 
@@ -41,6 +44,8 @@ IDLE_LOOKS, LOOK = 4, 6.0
 # Seconds after which a task that is claimed here and runs in no process was left open by one that died. A process
 # writes its closes within a fraction of one, and a second after the database is back.
 LEFT_OPEN = 10.0
+# Seconds for which the worker's row shows what was missing and is restored.
+SHOWN = 60.0
 # Exit status of a worker that ended itself (EX_SOFTWARE).
 EXIT_STATUS = 70
 
@@ -69,10 +74,27 @@ class Life(threading.Thread):
         self._left_open: dict[UUID, float] = {}
         self._next_look = 0.0
         self._idle_looks, self._done_before = 0, -1
+        self._duty = Duty(controller.consumer)
+        # When something was first missing, and what was missing last, with the moment.
+        self._missing_since: float | None = None
+        self._missed, self._missed_at = "", 0.0
 
     def tick(self) -> None:
-        """Tell that the event loop turns; called from it."""
+        """Tell that the event loop turns, and restore what the worker was started for; called from that loop."""
         self._ticked = time.monotonic()
+        if self.draining:
+            return
+        try:
+            missing = self._duty.restore(self.controller.consumer)
+        except Exception:
+            logger.exception("worker_not_restored")
+            missing = [self._missed or "its queues and its pool could not be restored"]
+        if not missing:
+            self._missing_since = None
+            return
+        self._missing_since = self._missing_since or self._ticked
+        self._missed, self._missed_at = "; ".join(missing), self._ticked
+        logger.warning("worker_restores_itself", trouble=self._missed)
 
     def later(self, work: Callable[[], object]) -> None:
         """Have a database call done by this thread, again and again until the database takes it."""
@@ -94,6 +116,10 @@ class Life(threading.Thread):
                 logger.warning("worker_database_unavailable", error=str(error))
                 connection.close()
                 time.sleep(1)
+            except Exception:
+                # Without this thread the relay takes the worker for dead, while it works on.
+                logger.exception("worker_work_dropped")
+                self._unfinished = None
 
     def end(self) -> None:
         """Write what is left, and give back what still runs; the database has five seconds for it."""
@@ -136,6 +162,8 @@ class Life(threading.Thread):
             beat_at=Now(),
             running=len(state.active_requests),
             done=sum(state.total_count.values()) - len(state.active_requests),
+            queues=",".join(self._consumed()),
+            trouble=self._trouble()[:255],
         )
         if not alive:
             end_process("the relay gave this worker up: it was silent for longer than its lease")
@@ -152,25 +180,29 @@ class Life(threading.Thread):
 
     def _register(self) -> None:
         name = self.controller.hostname
-        # A service manager starts an instance only when nothing of its former life is left.
-        for former in Worker.objects.filter(name=name, stopped_at=None).exclude(id=_id):
-            Worker.objects.filter(id=former.id).update(stopped_at=Now())
-            services.worker_release(former.id, error="its worker died")
         Worker.objects.update_or_create(
             id=_id,
             defaults={
                 "name": name,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "queues": ",".join(sorted(self._queues())),
+                "process": this_process(),
+                "queues": ",".join(self._consumed()),
                 "started_at": timezone.now(),
                 "beat_at": timezone.now(),
             },
         )
+        # Both were started at the same moment, or the database was away when this one looked.
+        for other in living(name, besides=_id):
+            end_process(str(NameTakenError(other)))
         self._registered = True
 
-    def _queues(self) -> list[str]:
-        return list(self.controller.app.amqp.queues.consume_from)
+    def _consumed(self) -> list[str]:
+        """Return what is consumed; without the broker, what will be."""
+        return self._duty.consumed(self.controller.consumer) if self._connected() else list(self._duty.queues)
+
+    def _trouble(self) -> str:
+        return self._missed if self._missed and time.monotonic() - self._missed_at < SHOWN else ""
 
     def _connected(self) -> bool:
         # A consumer that has lost its broker keeps the old connection until it has a new one.
@@ -185,37 +217,54 @@ class Life(threading.Thread):
     def _watch(self) -> None:
         """End the process when it is alive and of no use."""
         while True:
-            if self.draining or not self._connected() or self._runs_in_the_loop():
-                self._ticked = time.monotonic()
-                self._idle_looks = 0
-            elif time.monotonic() - self._ticked > STUCK:
-                end_process(f"the event loop has stood still for {STUCK:g} s")
-            elif time.monotonic() >= self._next_look:
-                self._next_look = time.monotonic() + LOOK
-                self._look()
-            sd_notify("WATCHDOG=1", f"STATUS={self.status()}")
+            try:
+                self._watch_once()
+            except Exception:
+                logger.exception("worker_watch_failed")
             time.sleep(1)
+
+    def _watch_once(self) -> None:
+        now = time.monotonic()
+        if not self.is_alive() and not self._ending.is_set():
+            end_process("the thread that writes its heartbeat has ended")
+        if self.draining or not self._connected() or self._runs_in_the_loop():
+            self._ticked = now
+            self._idle_looks = 0
+        elif now - self._ticked > STUCK:
+            end_process(f"the event loop has stood still for {STUCK:g} s")
+        elif self._missing_since is not None and now - self._missing_since > IDLE_LOOKS * LOOK:
+            end_process(f"{self._missed}, again and again for {IDLE_LOOKS * LOOK:g} s")
+        elif now >= self._next_look:
+            self._next_look = now + LOOK
+            self._look()
+        sd_notify("WATCHDOG=1", f"STATUS={self.status()}")
 
     def _runs_in_the_loop(self) -> bool:
         return blocks_the_loop(self.controller.pool) and bool(state.active_requests)
 
     def _look(self) -> None:
         done = sum(state.total_count.values())
-        idle = done == self._done_before and not state.reserved_requests and not state.active_requests
+        idle = done == self._done_before and not self._holds_any()
         self._done_before = done
         self._idle_looks = self._idle_looks + 1 if idle and self._messages_wait() else 0
         if self._idle_looks >= IDLE_LOOKS:
             end_process(f"messages wait, and this worker has received none for {IDLE_LOOKS * LOOK:g} s")
 
+    def _holds_any(self) -> bool:
+        # A task that waits for its rate limit is not reserved yet.
+        buckets = tuple(self.controller.consumer.task_buckets.values())
+        limited = any(bucket is not None and bucket.contents for bucket in buckets)
+        return limited or bool(state.reserved_requests) or bool(state.active_requests)
+
     def _messages_wait(self) -> bool:
         try:
-            return any(queue_depths(self._queues()).values())
+            return any(queue_depths(self._duty.queues).values())
         except Exception:  # noqa: BLE001  a broker that does not answer is not the worker's fault
             return False
 
     def status(self) -> str:
         """Say which queues are consumed, how many tasks run and how many are done."""
-        queues, running = ", ".join(sorted(self._queues())), len(state.active_requests)
+        queues, running = ", ".join(self._duty.queues), len(state.active_requests)
         if self.draining:
             return f"{queues}: draining, {running} running"
         if not self._connected():
@@ -237,7 +286,18 @@ def end_process(why: str) -> NoReturn:
     """End this worker at once; its pool's processes die with it."""
     logger.error("worker_ends_itself", why=why)
     sys.stderr.flush()
+    # In a thread, since the database may be what does not answer.
+    note = threading.Thread(target=_note, args=(why,), daemon=True)
+    note.start()
+    note.join(2)
     os._exit(EXIT_STATUS)
+
+
+def _note(why: str) -> None:
+    try:
+        Worker.objects.filter(id=_id).update(trouble=why[:255])
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("worker_trouble_not_written", error=str(error))
 
 
 _life: Life | None = None

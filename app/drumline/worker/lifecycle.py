@@ -9,7 +9,7 @@ from django.db import close_old_connections
 
 from drumline.ledger import running, services
 from drumline.ledger.message import ledger_id
-from drumline.worker import envelopes, life, pools
+from drumline.worker import envelopes, life, names, pools
 from drumline.worker.notify import sd_notify
 
 STOCK_REQUEST = Task.Request
@@ -58,9 +58,13 @@ def watch_event_loop(instance: Any, **_: Any) -> None:
 
 @signals.worker_init.connect
 def check_before_start(sender: Any, **_: Any) -> None:
-    """Refuse to start where a task would run without a claim."""
+    """Refuse to start where a task would run without a claim, or beside itself."""
     if why := pools.refusal(sender.pool_cls):
         raise SystemExit(why)
+    try:
+        names.wait_for_name(sender.hostname)
+    except names.NameTakenError as error:
+        raise SystemExit(f"Not started: {error}.") from None
 
 
 @signals.celeryd_after_setup.connect

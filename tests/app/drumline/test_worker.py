@@ -9,6 +9,18 @@ from drumline.worker import life, lifecycle
 from drumline.worker.notify import sd_notify
 
 
+def started(**queues) -> SimpleNamespace:
+    """Return a worker's controller as it is when the worker is ready."""
+    app = SimpleNamespace(amqp=SimpleNamespace(queues=SimpleNamespace(**queues)))
+    consumer = SimpleNamespace(
+        app=app,
+        connection=SimpleNamespace(connected=True),
+        initial_prefetch_count=1,
+        pool=SimpleNamespace(is_green=False, num_processes=1),
+    )
+    return SimpleNamespace(app=app, consumer=consumer)
+
+
 @pytest.fixture
 def listener(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -41,10 +53,9 @@ def test_nothing_happens_without_a_service_manager_or_with_a_dead_one(monkeypatc
 def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
     monkeypatch.setattr(state, "active_requests", {1, 2})
     monkeypatch.setattr(state, "total_count", {"core.ping": 3, "x": 4})
-    queues = SimpleNamespace(consume_from={"low": 1, "high": 2})
-    broker = SimpleNamespace(connected=True)
-    app, consumer = SimpleNamespace(amqp=SimpleNamespace(queues=queues)), SimpleNamespace(connection=broker)
-    worker = life.Life(SimpleNamespace(app=app, consumer=consumer))
+    controller = started(consume_from={"low": 1, "high": 2})
+    consumer, broker = controller.consumer, controller.consumer.connection
+    worker = life.Life(controller)
     assert worker.status() == "high, low: 2 running, 5 done"
     broker.connected = False
     assert worker.status() == "high, low: waiting for the broker, 2 running"
@@ -56,7 +67,7 @@ def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
 
 @pytest.mark.django_db
 def test_no_heartbeat_follows_the_last_word(monkeypatch):
-    worker = life.Life(SimpleNamespace())
+    worker = life.Life(started(consume_from={}))
     alive = threading.Event()
     monkeypatch.setattr(worker, "_watch", lambda: None)
     monkeypatch.setattr(worker, "_beat", alive.set)
@@ -74,3 +85,67 @@ def test_stale_connections_are_dropped_before_a_task_but_never_inside_its_caller
     monkeypatch.setattr(lifecycle, "close_old_connections", lambda: closed.append(1))
     lifecycle.drop_stale_connections(sender=SimpleNamespace(request=SimpleNamespace(is_eager=eager)))
     assert len(closed) == times
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Collect why the process would have ended, which ends the look that found it."""
+    reasons: list[str] = []
+
+    def end_process(why: str) -> None:
+        reasons.append(why)
+        raise SystemExit
+
+    monkeypatch.setattr(life, "end_process", end_process)
+    return reasons
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    controller = started(consume_from={"low": 1})
+    controller.pool = SimpleNamespace()
+    worker = life.Life(controller)
+    monkeypatch.setattr(worker, "is_alive", lambda: True)
+    return worker
+
+
+def test_a_worker_that_cannot_take_its_queue_back_ends_itself(monkeypatch, worker, ended):
+    monkeypatch.setattr(life, "LOOK", 0)
+    monkeypatch.setattr(worker._duty, "restore", lambda _: ["the consumer of low was cancelled"])
+    worker.tick()
+
+    with pytest.raises(SystemExit):
+        worker._watch_once()
+    assert ended == ["the consumer of low was cancelled, again and again for 0 s"]
+
+
+def test_a_worker_whose_heartbeat_has_no_thread_any_more_ends_itself(monkeypatch, worker, ended):
+    monkeypatch.setattr(worker, "is_alive", lambda: False)
+
+    with pytest.raises(SystemExit):
+        worker._watch_once()
+    assert ended == ["the thread that writes its heartbeat has ended"]
+
+
+def test_a_worker_that_holds_a_task_for_its_rate_limit_is_not_idle(worker):
+    worker.controller.consumer.task_buckets = {"free": None, "core.ping": SimpleNamespace(contents=[])}
+    assert not worker._holds_any()
+
+    worker.controller.consumer.task_buckets["core.ping"].contents.append("a task")
+    assert worker._holds_any()
+
+
+@pytest.mark.parametrize(("module", "ends"), [("celery.concurrency.solo", False), ("celery.concurrency.thread", True)])
+def test_an_event_loop_that_stands_still_while_the_solo_pool_runs_a_task_is_not_stuck(
+    monkeypatch, worker, ended, module, ends
+):
+    worker.controller.pool = type("TaskPool", (), {"__module__": module})()
+    monkeypatch.setattr(state, "active_requests", {1})
+    worker._ticked -= life.STUCK + 1
+
+    if ends:
+        with pytest.raises(SystemExit):
+            worker._watch_once()
+    else:
+        worker._watch_once()
+    assert bool(ended) is ends
