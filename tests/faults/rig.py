@@ -95,6 +95,22 @@ class RabbitMQ:
         except (OSError, amqp.AMQPError):
             return False
 
+    def queues(self) -> list[dict[str, Any]]:
+        """Return every queue, with what RabbitMQ 4.3 looks at."""
+        listed = subprocess.run(
+            [
+                *(*self.user, "/usr/lib/rabbitmq/bin/rabbitmqctl", "--node", self.env["RABBITMQ_NODENAME"], "--quiet"),
+                *("list_queues", "--formatter", "json", "name", "durable", "exclusive", "auto_delete"),
+            ],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        queues: list[dict[str, Any]] = json.loads(listed.stdout)
+        return queues
+
     def kill(self) -> None:
         if self.process:
             os.killpg(self.process.pid, signal.SIGKILL)

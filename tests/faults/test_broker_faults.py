@@ -188,3 +188,9 @@ def test_nothing_is_lost_when_rabbitmq_stops_and_starts_under_load(fleet, fault_
         came = restarted(harmed, times)
         fault_row.got(told(came))
         assert (came["lost"], came["overlaps"]) == (0, 0), harmed.logs()
+        # RabbitMQ 4.3 refuses what is neither durable nor exclusive, and an exclusive queue to a worker's next life.
+        harmed.kill("one")
+        harmed.worker("one")
+        queues = harmed.broker.queues()
+        assert any(queue["name"].startswith("one@") for queue in queues), queues
+        assert [queue for queue in queues if not queue["durable"] or queue["exclusive"]] == []
