@@ -108,7 +108,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
             except Exception as error:  # noqa: BLE001  a row written by SQL may hold anything
                 broken[row.name] = f"{type(error).__name__}: {error}"
         for name, why in broken.items():
-            logger.error("entry_broken", entry=name, error=why, hint="correct it in the admin; it is not sent")
+            logger.error("entry_broken", entry=name, error=why, hint="correct its row, in the admin or by SQL")
         self._broken = broken
         return entries
 

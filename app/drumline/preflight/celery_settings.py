@@ -103,9 +103,18 @@ def _limit_problems(app: Celery) -> Iterator[str]:
 
 def visibility_timeout(app: Celery) -> int | None:
     """Return after how many seconds Redis delivers an unacknowledged message again; None for other brokers."""
-    if not str(app.conf.broker_url).startswith(("redis", "sentinel")):
+    if not any(url.startswith(("redis", "sentinel")) for url in broker_urls(app)):
         return None
-    return int((app.conf.broker_transport_options or {}).get("visibility_timeout", 3600))
+    return int((app.conf.broker_transport_options or {}).get("visibility_timeout") or 3600)
+
+
+def broker_urls(app: Celery) -> list[str]:
+    """Return the URLs that tasks are sent to and read from; of a chain of alternatives in one URL, the first."""
+    conf: Any = app.conf
+    urls: list[Any] = []
+    for setting in (conf.broker_url, conf.broker_read_url, conf.broker_write_url):
+        urls += setting if isinstance(setting, (list, tuple)) else [setting]
+    return list(dict.fromkeys(str(url).split(";")[0] for url in urls if url))
 
 
 def _broker_problems(app: Celery) -> Iterator[str]:
@@ -120,20 +129,21 @@ def _broker_problems(app: Celery) -> Iterator[str]:
             "broker_transport_options has no socket_timeout: whoever sends a task hangs for ever when Redis goes "
             'silent; add "socket_timeout": 10'
         )
-    url = urlsplit(str(app.conf.broker_url or "").split(";")[0])
+    urls = [urlsplit(url) for url in broker_urls(app)]
     for setting in ("control_queue_durable", "event_queue_durable"):
-        if url.scheme in {"amqp", "amqps", "pyamqp"} and not app.conf[setting]:
+        if {url.scheme for url in urls} & {"amqp", "amqps", "pyamqp"} and not app.conf[setting]:
             yield (
                 f"{setting} is False: RabbitMQ 4.3 refuses a queue that is neither durable nor exclusive, and no worker "
                 "starts; set it to True (exclusive would refuse the next life of a worker that was killed)"
             )
-    if url.scheme in {"memory", "filesystem"}:
-        yield f"broker_url is {url.scheme}://: it is for tests; use Redis or RabbitMQ"
-    elif url.hostname not in {None, "localhost", "127.0.0.1", "::1"} and url.password in {None, "", "guest"}:
-        yield (
-            f"broker_url has no password for {url.hostname}: whoever reaches it reads and sends tasks; give the broker "
-            "one, and write it into the URL"
-        )
+    for url in urls:
+        if url.scheme in {"memory", "filesystem"}:
+            yield f"broker_url is {url.scheme}://: it is for tests; use Redis or RabbitMQ"
+        elif url.hostname not in {None, "localhost", "127.0.0.1", "::1"} and url.password in {None, "", "guest"}:
+            yield (
+                f"broker_url has no password for {url.hostname}: whoever reaches it reads and sends tasks; give the "
+                "broker one, and write it into the URL"
+            )
 
 
 def _misspelt(app: Celery) -> Iterator[str]:

@@ -88,6 +88,8 @@ def test_a_served_queue_that_is_not_declared_is_named():
         ("broker_url", "redis://10.0.0.5:6379/0"),
         ("broker_url", "amqp://guest:guest@mq.example.com//"),
         ("broker_url", "memory://"),
+        ("broker_url", ["redis://127.0.0.1:6379/0", "redis://10.0.0.5:6379/0"]),
+        ("broker_write_url", "redis://10.0.0.5:6379/0"),
     ],
 )
 def test_a_dangerous_setting_is_named(setting, value):
@@ -117,7 +119,7 @@ def test_a_dangerous_setting_is_named(setting, value):
     app.conf.update({setting: value})
     problems = list(settings_problems(app))
     assert len(problems) == 1
-    assert problems[0].startswith(setting)
+    assert problems[0].startswith(setting.replace("_write_", "_"))
 
 
 @pytest.mark.parametrize("setting", ["control_queue_durable", "event_queue_durable"])
