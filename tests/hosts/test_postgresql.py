@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -62,6 +63,37 @@ def test_no_other_role_gets_into_the_database(host: Host, right: str) -> None:
     statement = right.replace("'public'", "'pg_monitor'", 1)
     answer = host.check_output(f'runuser -u postgres -- psql --no-psqlrc -Atc "select {statement}" drumline')
     assert answer.strip() == "f"
+
+
+def test_the_log_tells_of_errors_and_shows_nobodys_data(host: Host) -> None:
+    """What a refused row, a refused statement and a slow one hold stays out of it."""
+    files = "/var/log/postgresql/postgresql-*-main.log"
+    before = int(host.check_output(f"cat {files} | wc -c"))
+    value = f"somebody-{uuid4().hex}@example.com"
+    statements = f"""
+        CREATE TEMPORARY TABLE accounts (email text PRIMARY KEY);
+        INSERT INTO accounts VALUES ('{value}');
+        INSERT INTO accounts VALUES ('{value}');
+        SELECT pg_sleep(0.6), '{value}';
+        DO $$ BEGIN RAISE LOG 'the end of the test'; END $$;
+    """
+    host.run(f"runuser -u postgres -- psql --no-psqlrc -q <<'EOF'\n{statements}\nEOF")
+
+    log = host.check_output(f"cat {files} | tail -c +{before + 1}")
+
+    assert "the end of the test" in log
+    assert 'duplicate key value violates unique constraint "accounts_pkey"' in log
+    assert value not in log
+
+
+def test_slow_statements_are_listed_without_their_values(host: Host) -> None:
+    value = f"somebody-{uuid4().hex}"
+    asked = f"select pg_sleep(0.1), '{value}' as of_the_test"
+    listed = "select query from pg_stat_statements where query like '%of_the_test%' and query not like '%listed%'"
+    shown = host.check_output(
+        f"runuser -u postgres -- psql --no-psqlrc -At -c \"{asked}\" -c \"{listed} and 'listed' <> ''\" drumline"
+    )
+    assert "select pg_sleep($1), $2 as of_the_test" in shown
 
 
 def test_nothing_waits_for_a_restart(host: Host) -> None:
