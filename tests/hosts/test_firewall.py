@@ -103,3 +103,50 @@ def test_one_address_cannot_hold_every_connection_of_the_site(host: Host, addres
 def test_the_rules_come_back_with_the_host(host: Host) -> None:
     assert host.service(UNITS[0]).is_running
     assert host.service(UNITS[0]).is_enabled
+
+
+NEIGHBOUR = """
+import socket, time
+
+def client(number):
+    client = socket.socket(socket.AF_INET6)
+    # IPV6_FREEBIND, which Python has no name for: the addresses are routed to it, and given to no device.
+    client.setsockopt(socket.IPPROTO_IPV6, 78, 1)
+    client.bind((f"2001:db8:64:64::1:{number:x}", 0))
+    client.settimeout(10)
+    return client
+
+# The first packets of a new link get lost, and are sent again.
+client(1).connect(("2001:db8:64:64::1", 22))
+clients = [client(number) for number in range(2, 132)]
+for client in clients:
+    client.setblocking(False)
+    client.connect_ex(("2001:db8:64:64::1", 22))
+"""
+DROPPED = "nft list chain inet drumline ssh | grep -Po 'ssh_clients_v6.*counter packets \\K[0-9]+'"
+
+
+def test_one_neighbour_with_a_network_of_ipv6_addresses_is_limited_as_one_client(host: Host) -> None:
+    """A network namespace on the host stands for a neighbour that has all addresses of its /64."""
+    run = "ip netns exec neighbour"
+    lines = [
+        "ip netns add neighbour",
+        "ip link add to-neighbour type veth peer name eth0 netns neighbour",
+        "ip -6 addr add 2001:db8:64:64::1/64 dev to-neighbour nodad",
+        "ip link set to-neighbour up",
+        f"{run} ip link set eth0 up",
+        f"{run} ip -6 addr add 2001:db8:64:64::2/64 dev eth0 nodad",
+        f"{run} ip link set lo up",
+        # Every address of ::1:0/112 is the neighbour's own.
+        f"{run} ip -6 route add local 2001:db8:64:64::1:0/112 dev lo",
+        "ip -6 route add 2001:db8:64:64::1:0/112 via 2001:db8:64:64::2 dev to-neighbour",
+        f"{run} python3 -c '{NEIGHBOUR}'",
+    ]
+    before = int(host.check_output(DROPPED))
+    try:
+        host.check_output(" && ".join(lines))
+    finally:
+        host.run("ip netns del neighbour")
+
+    # 131 at once, of which 60 may be.
+    assert int(host.check_output(DROPPED)) - before >= 60

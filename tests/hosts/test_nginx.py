@@ -170,3 +170,34 @@ def test_the_host_looks_daily_when_the_certificate_ends_and_writes_it_to_its_jou
 
     journal = host.check_output("journalctl --no-pager --output=cat --unit=drumline-certificate.service --since=-1min")
     assert "The certificate of the site ends in" in journal
+
+
+SIGN_INS = """
+import http.client, json, ssl, sys
+
+name, network = sys.argv[1:]
+context = ssl._create_unverified_context()
+statuses = []
+for number in range(1, 16):
+    connection = http.client.HTTPSConnection(f"{network}::1", 443, timeout=20, context=context)
+    connection.source_address = (f"{network}::{number:x}", 0)
+    headers = {"Host": name, "Content-Type": "application/json"}
+    connection.request("POST", "/api/session/", json.dumps({}), headers)
+    statuses.append(connection.getresponse().status)
+    connection.close()
+print(json.dumps(statuses))
+"""
+
+
+def test_a_guesser_with_a_network_of_ipv6_addresses_is_limited_as_one_visitor(host: Host, site: Any) -> None:
+    network = "2001:db8:64:64"
+    addresses = [f"{network}::{number:x}" for number in range(1, 16)]
+    try:
+        host.check_output("; ".join(f"ip -6 addr add {address}/128 dev lo nodad" for address in addresses))
+        statuses = json.loads(host.check_output(f"python3 -c '{SIGN_INS}' {site.name} {network}"))
+    finally:
+        host.run("; ".join(f"ip -6 addr del {address}/128 dev lo" for address in addresses))
+
+    # Ten at once beyond the first; then one in three seconds.
+    assert set(statuses[:11]) != {429}
+    assert 429 in statuses[11:], statuses
