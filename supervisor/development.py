@@ -82,6 +82,7 @@ def environment(ports: dict[str, int], visibility_timeout: int) -> dict[str, str
         "DJANGO_SETTINGS_MODULE": "config.settings.development",
         "EMAIL_HOST": "127.0.0.1",
         "EMAIL_PORT": str(ports["mail"]),
+        "SITE_URL": f"http://127.0.0.1:{ports['web']}",
         "FLOWER_URL": f"http://127.0.0.1:{ports['flower']}/flower/",
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONUNBUFFERED": "1",

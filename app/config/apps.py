@@ -4,7 +4,14 @@ from importlib import import_module
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.admin.apps import AdminConfig
 from django.utils.module_loading import autodiscover_modules
+
+
+class StaffAdminConfig(AdminConfig):
+    """Django's administration, which asks for a second factor."""
+
+    default_site = "apps.users.second_factor.StaffSite"
 
 
 class ProjectConfig(AppConfig):

@@ -4,10 +4,13 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import TemplateView
 
+from apps.users.pages import VerifyEmailPage
+
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),
     path("admin/", admin.site.urls),
     path("api/", include("apps.api.urls")),
+    path("verify-email/", VerifyEmailPage.as_view(), name="verify-email"),
     path("ops/", include("drumline.operations.urls")),
 ]
 

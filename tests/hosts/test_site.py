@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import pytest
@@ -75,20 +77,31 @@ def test_a_stranger_sees_no_page_of_the_staff(site: Any, path: str) -> None:
     assert site.get(path).status in (302, 404)
 
 
-def test_an_account_gets_its_welcome_by_mail_from_the_worker_of_its_queue(
+def test_an_account_confirms_its_address_and_is_welcomed_by_mail_from_the_worker_of_its_queue(
     host: Host, site: Any, worker_log: Callable[[str], str]
 ) -> None:
     email = f"newcomer-{uuid4().hex}@example.com"
-    body = json.dumps({"email": email, "password": "a-Long-enough-1-of-them"})
 
-    answer = site.post("/api/users/", body)
+    answer = site.post("/api/users/", json.dumps({"email": email, "password": "a-Long-enough-1-of-them"}))
 
     assert answer.status == 201, answer.body
-    mailbox = f"grep -rl 'To: {email}' /var/lib/drumline-mail-catcher"
-    deadline = time.monotonic() + 30
-    while host.run(mailbox).rc != 0:
-        assert time.monotonic() < deadline, "no mail arrived"
+    [asked] = mails_to(host, email, 1)
+    link = re.search(r"https://\S+(/verify-email/\?token=(\S+))", asked)
+    assert link, asked
+    assert site.get(link[1]).status == 200
+    verified = site.post("/api/users/verify/", json.dumps({"token": unquote(link[2])}))
+    assert verified.status == 200, verified.body
+    assert any("Subject: Welcome" in mail for mail in mails_to(host, email, 2))
     assert "notifications.send_welcome_email" in worker_log("high")
+
+
+def mails_to(host: Host, email: str, number: int) -> list[str]:
+    """So many e-mails to an address, once they have arrived."""
+    deadline = time.monotonic() + 30
+    while len(files := host.run(f"grep -rl 'To: {email}' /var/lib/drumline-mail-catcher").stdout.split()) < number:
+        assert time.monotonic() < deadline, f"{len(files)} e-mails of {number} arrived"
+    # Long lines are folded for the way.
+    return [str(host.check_output(f"cat {file}")).replace("=\n", "").replace("=3D", "=") for file in files]
 
 
 @pytest.mark.parametrize(

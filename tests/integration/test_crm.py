@@ -3,8 +3,6 @@
 from tests.counterparts.crm import crm_server
 from tests.integration.servers import wait_until
 
-ACCOUNT = {"email": "ada@example.com", "password": "difference engine no. 2", "full_name": "Ada"}
-
 
 def test_an_account_reaches_a_crm_that_fails_and_asks_for_patience(application, sql):
     application.relay()
@@ -14,7 +12,7 @@ def test_an_account_reaches_a_crm_that_fails_and_asks_for_patience(application, 
         worker = application.worker("default")
         application.web()
 
-        assert application.post("/api/users/", ACCOUNT).status == 201
+        application.sign_up("ada@example.com", full_name="Ada")
 
         wait_until(lambda: sql("SELECT 1 FROM crm_contact WHERE external_id = 'C-1'"), "the contact is copied")
         assert len(crm.asked) == 3
@@ -32,7 +30,7 @@ def test_what_the_crm_refuses_is_a_dead_letter_after_one_attempt(application, sq
         application.worker("default")
         application.web()
 
-        application.post("/api/users/", ACCOUNT)
+        application.sign_up("ada@example.com")
 
         dead = "SELECT attempt, error FROM drumline_ledger WHERE state = 3"
         [(attempt, error)] = wait_until(lambda: sql(dead), "it is a dead letter")

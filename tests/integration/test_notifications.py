@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 from tests.integration.servers import wait_until
 
-PASSWORD = "difference engine no. 2"
 REMINDERS = "notifications.send_reminder"
 TO_USER = "notifications.send_weekly_digest_to_user"
 
@@ -12,7 +11,7 @@ TO_USER = "notifications.send_weekly_digest_to_user"
 def test_reminders_outlive_every_restart_are_sent_once_and_not_at_all_when_cancelled(application, broker, mailbox, sql):
     application.web()
     for name in ("ada", "eve"):
-        application.post("/api/users/", {"email": f"{name}@example.com", "password": PASSWORD})
+        application.sign_up(f"{name}@example.com")
     ada, eve = application.sign_in("ada@example.com"), application.sign_in("eve@example.com")
 
     def remind(text: str, **when) -> dict:
@@ -56,8 +55,10 @@ def test_reminders_outlive_every_restart_are_sent_once_and_not_at_all_when_cance
 
 
 def test_a_digest_that_beat_missed_reaches_all_but_the_one_who_is_refused_and_once(application, mailbox, sql):
-    users = "[User(email=f'user{number}@example.com') for number in range(40)]"
-    code = f"from apps.users.models import User; User.objects.bulk_create({users})"
+    users = "[User(email=f'user{number}@example.com', email_verified_at=now()) for number in range(40)]"
+    code = (
+        f"from django.utils.timezone import now; from apps.users.models import User; User.objects.bulk_create({users})"
+    )
     application.manage("shell", "-c", code)
     application.manage("sync_schedule", DJANGO_TIME_ZONE="Europe/Vienna")
     zone = "SELECT hour, timezone FROM django_celery_beat_crontabschedule WHERE day_of_week = 'mon'"

@@ -22,7 +22,7 @@ def sign_in(email, **fields):
     return client.cookies["sessionid"].value
 
 Product.objects.create(sku="TEA-1", name="Tea", price=1999, currency="EUR", stock=10)
-print(json.dumps([sign_in("ada@example.com"), sign_in("eve@example.com", is_staff=True)]))
+print(json.dumps([sign_in("ada@example.com"), sign_in("eve@example.com", is_staff=True, is_superuser=True)]))
 """
 ORDER = """
 Order.objects.create(

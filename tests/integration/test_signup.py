@@ -17,14 +17,14 @@ def test_a_new_account_gets_its_e_mail_and_one_request_id_ties_the_logs_together
     assert answer.headers["X-Request-ID"] == "request-from-nginx-1"
     assert sql("SELECT email FROM users_user") == [("ada@example.com",)]
     message = mailbox.wait_for("ada@example.com")
-    assert "Hello Ada" in message.get_payload()
+    assert "https://testserver/verify-email/?token=" in message.get_payload()
     done = wait_until(lambda: worker.said("task_succeeded", request_id="request-from-nginx-1"), "the task's last line")
-    sent = worker.said("email_sent", kind="welcome", request_id="request-from-nginx-1")
+    sent = worker.said("email_sent", kind="verification", request_id="request-from-nginx-1")
     [enqueued] = web.said("task_enqueued", request_id="request-from-nginx-1")
     assert len(sent) == 1
     for line in (*sent, *done):
         assert line["task_id"] == enqueued["child_task_id"]
-        assert line["task"] == "notifications.send_welcome_email"
+        assert line["task"] == "notifications.send_verification_email"
         assert line["queue"] == "high"
     [(sent_at,)] = sql("SELECT sent_at FROM notifications_email")
     assert sent_at is not None
@@ -68,13 +68,35 @@ user_create(email="stays@example.com", password="difference engine no. 2")
 def test_a_task_delivered_twice_sends_one_e_mail(application, mailbox):
     application.worker("high")
     application.web()
-    user = application.post("/api/users/", ACCOUNT).json()
-    mailbox.wait_for("ada@example.com")
+    user = application.sign_up("ada@example.com", full_name="Ada")
+    wait_until(lambda: len(mailbox.messages) == 2, "the e-mail that asks and the one that welcomes")
 
     again = application.enqueue("notifications.send_welcome_email", f"[{user['id']}]")
 
     assert again["state"] == "SUCCESS"
-    assert len(mailbox.messages) == 1
+    assert len(mailbox.messages) == 2
+
+
+def test_a_strangers_address_gets_the_e_mail_that_asks_and_nothing_else(application, mailbox, sql):
+    """Whoever types it: not the welcome, not the digest, and not the typist's own words as a name or a reminder."""
+    application.worker("high,low")
+    application.web()
+    words = "Buy at evil.example"
+    application.post("/api/users/", {**ACCOUNT, "full_name": words})
+    typist = application.sign_in("ada@example.com")
+    for _ in range(3):
+        refused = application.post("/api/reminders/", {"text": words, "in_seconds": 1}, **typist)
+        assert refused.status == 403, refused.body
+        application.post("/api/users/verification-email/", {}, **typist)
+    application.enqueue("notifications.send_welcome_email", "[1]")
+    application.enqueue("notifications.send_weekly_digest")
+
+    mailbox.wait_for("ada@example.com")
+
+    wait_until(lambda: sql("SELECT count(*) FROM drumline_ledger WHERE state IN (0, 1)") == [(0,)], "all has run")
+    [message] = mailbox.messages
+    assert message["Subject"] == "Confirm your e-mail address"
+    assert "evil" not in message.as_string()
 
 
 def test_the_same_e_mail_at_the_same_moment_gives_one_account_and_conflicts(application, sql):
@@ -98,7 +120,7 @@ def test_an_account_is_created_while_the_broker_is_down_and_gets_its_e_mail_afte
 
     broker.start()
     application.worker("high")
-    assert "Hello Ada" in mailbox.wait_for("ada@example.com").get_payload()
+    assert "verify-email" in mailbox.wait_for("ada@example.com").get_payload()
 
 
 def test_a_body_of_ten_megabytes_is_refused_as_json(application, sql):
@@ -109,3 +131,21 @@ def test_a_body_of_ten_megabytes_is_refused_as_json(application, sql):
     assert answer.status == 413
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert sql("SELECT count(*) FROM users_user") == [(0,)]
+
+
+def test_a_duplicate_sign_up_leaves_neither_the_hash_nor_the_e_mail_in_the_log_of_postgresql(application, cluster, sql):
+    application.web()
+    assert application.post("/api/users/", ACCOUNT).status == 201
+    before = (cluster.folder / "log").stat().st_size
+
+    assert application.post("/api/users/", ACCOUNT).status == 409
+
+    sql("DO $$ BEGIN RAISE LOG 'the end of the test'; END $$")
+    logged = wait_until(
+        lambda: (text := (cluster.folder / "log").read_text()[before:]) and "the end of the test" in text and text,
+        "the log is written",
+    )
+    assert "ERROR" not in logged
+    assert "ada@example.com" not in logged
+    assert "pbkdf2" not in logged
+    assert sql("SELECT count(*) FROM users_user") == [(1,)]

@@ -66,7 +66,7 @@ import json
 from apps.users.models import User
 from drumline.models import DurableTask
 accounts = User.objects.filter(email__startswith={prefix!r})
-mails = DurableTask.objects.filter(name="notifications.send_welcome_email", created_at__gte={since!r})
+mails = DurableTask.objects.filter(name="notifications.send_verification_email", created_at__gte={since!r})
 print(json.dumps([accounts.count(), sorted({{row.get_state_display() for row in mails}})]))
 """
 
@@ -164,7 +164,7 @@ def disk(vms: Fleet) -> str:
         told: list[Any] = vms.python(ACCOUNTS.format(prefix=prefix, since=since))
         return told
 
-    wait_until(lambda: stored()[1] in ([], ["Finished"]), "every welcome mail is sent", seconds=180)
+    wait_until(lambda: stored()[1] in ([], ["Finished"]), "every mail is sent", seconds=180)
     accounts = stored()[0]
     if not 3 <= accepted <= accounts or vms.failed_units() or vms.not_active():
         raise FailedError(f"{accepted} accepted, {accounts} stored; {vms.failed_units()}; {vms.not_active()}")

@@ -4,6 +4,6 @@ from django.apps import AppConfig
 
 
 class ApiConfig(AppConfig):
-    """Problem documents, parsers and limits; it has no models."""
+    """Problem documents, parsers and limits."""
 
     name = "apps.api"

@@ -1,4 +1,4 @@
-"""Limits that hold before a view is chosen."""
+"""What holds for every path under /api/, whatever its view does."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,20 @@ from apps.api import problems
 # Bytes read and thrown away of a body that is refused, and how many at a time.
 DRAINED = 32_000_000
 PIECE = 65_536
+
+
+class NoStoreMiddleware:
+    """Keep every answer under /api/ out of caches, the browser's included, unless its view says otherwise."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Add `Cache-Control: no-store` where a view set none."""
+        response = self.get_response(request)
+        if request.path.startswith("/api/"):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
 
 class BodyLimitMiddleware:

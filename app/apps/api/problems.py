@@ -21,6 +21,13 @@ class ConflictError(exceptions.APIException):
     default_code = "conflict"
 
 
+class InsufficientStorageError(exceptions.APIException):
+    """There is no room for what was sent: the account's quota, or the host's, is used up."""
+
+    status_code = status.HTTP_507_INSUFFICIENT_STORAGE
+    default_code = "insufficient_storage"
+
+
 # The problem document, for the OpenAPI schema.
 ProblemSerializer = inline_serializer(
     name="Problem",

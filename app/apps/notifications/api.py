@@ -6,11 +6,13 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework import generics, mixins, pagination, serializers, status
+from rest_framework import exceptions, generics, mixins, pagination, serializers, status
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.api.callers import caller
+from apps.api.permissions import EmailVerified
 from apps.api.problems import SIGNED_IN, ConflictError, responses
 from apps.notifications import services
 from apps.notifications.models import Reminder
@@ -60,7 +62,12 @@ class OwnReminders(generics.GenericAPIView[Reminder]):
     """Everybody has their own; somebody else's are not there."""
 
     serializer_class = ReminderSerializer
-    throttle_scope = "reminders"
+    permission_classes = (IsAuthenticated, EmailVerified)
+
+    @property
+    def throttle_scope(self) -> str:
+        """Return the limit: a reminder is an e-mail, a look at one is nothing."""
+        return "reminders.create" if self.request.method == "POST" else "reminders"
 
     def get_queryset(self) -> QuerySet[Reminder]:
         """Return the caller's reminders."""
@@ -87,7 +94,10 @@ class RemindersView(mixins.ListModelMixin, OwnReminders):
         """Schedule one."""
         serializer = ReminderCreateSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        reminder = services.reminder_schedule(user=caller(request), **serializer.validated_data)
+        try:
+            reminder = services.reminder_schedule(user=caller(request), **serializer.validated_data)
+        except services.TooManyRemindersError:
+            raise exceptions.Throttled(detail=f"At most {services.REMINDERS} reminders in 24 hours.") from None
         return Response(ReminderSerializer(reminder).data, status=status.HTTP_201_CREATED)
 
 

@@ -18,17 +18,18 @@ class Delivery(models.Model):
 
 
 class Email(Delivery):
-    """An e-mail that every user gets once, or once a week."""
+    """An e-mail that every user gets once, or once a week or a day."""
 
     class Kind(models.TextChoices):
         """The e-mails there are."""
 
         WELCOME = "welcome"
         DIGEST = "digest"
+        VERIFICATION = "verification"
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="emails")
     kind = models.CharField(max_length=40, choices=Kind)
-    # The Monday of a digest's week; empty where there is only one.
+    # The Monday of a digest's week, the day of a verification; empty where there is only one.
     week = models.CharField(max_length=10, blank=True, default="", db_default="")
 
     class Meta:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID, uuid4, uuid5
 
 import structlog
 from celery import Signature, group, signature
+from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -21,6 +23,7 @@ from apps.notifications.models import Email, Reminder
 from apps.notifications.selectors import monday_of, reminders_of_week
 from apps.users.models import User
 from apps.users.selectors import digest_users, user_find
+from apps.users.verification import LIFETIME, token_make
 from drumline.ledger.owners import owned
 from drumline.ledger.services import tasks_discard
 
@@ -28,6 +31,8 @@ logger = structlog.get_logger(__name__)
 
 # Longer than a conversation with a slow mail server takes; after it the sender is believed dead.
 CLAIM = timedelta(minutes=2)
+# Reminders that an account may have in any 24 hours: with them, all the mail that it can cause.
+REMINDERS = 20
 # Rows of one INSERT, and tasks of one group.
 CHUNK = 1000
 # Namespace of the task ids of digests.
@@ -40,6 +45,38 @@ class DeliveryClaimedError(Exception):
 
 class ReminderSentError(Exception):
     """The reminder was sent, or is being sent now."""
+
+
+class TooManyRemindersError(Exception):
+    """The account has as many reminders around that time as it may have."""
+
+
+@transaction.atomic
+def verification_email_request(*, user_id: int) -> bool:
+    """Have the e-mail sent that proves the address, once a day at the most; return whether this call did."""
+    day = timezone.localdate().isoformat()
+    _, created = Email.objects.get_or_create(user_id=user_id, kind=Email.Kind.VERIFICATION, week=day)
+    if created:
+        signature("notifications.send_verification_email", args=(user_id, day)).apply_async()
+    return created
+
+
+def verification_email_send(*, user_id: int, day: str) -> bool:
+    """Send the e-mail that proves the address unless it was sent that day; return whether this call did.
+
+    Its reader may be a stranger to the person who typed the address: nothing in it is that person's choice.
+    """
+    user = user_find(user_id=user_id)
+    if user is None or user.email_verified_at:
+        return _skip("verification", "the user is gone, or verified", user_id=user_id)
+    email, _ = Email.objects.get_or_create(user=user, kind=Email.Kind.VERIFICATION, week=day)
+    link = f"{settings.SITE_URL}/verify-email/?{urlencode({'token': token_make(user)})}"
+    text = (
+        f"Somebody has signed up with the address {user.email}. If it was you, confirm it within {LIFETIME.days} days:\n\n"
+        f"{link}\n\nIf it was not, do nothing: the account will be deleted.\n"
+    )
+    rows = Email.objects.filter(pk=email.pk)
+    return _send_once("verification", rows, user, subject="Confirm your e-mail address", text=text)
 
 
 @transaction.atomic
@@ -62,8 +99,16 @@ def welcome_email_send(*, user_id: int) -> bool:
 
 @transaction.atomic
 def reminder_schedule(*, user: User, text: str, at: datetime | None = None, in_seconds: int = 0) -> Reminder:
-    """Have a reminder sent at that time, or else in so many seconds, whatever is restarted until then."""
+    """Have a reminder sent at that time, or else in so many seconds, whatever is restarted until then.
+
+    Raises TooManyRemindersError where the account would have more than REMINDERS in any 24 hours.
+    """
     due_at = at or timezone.now() + timedelta(seconds=in_seconds)
+    # Locked, so that of two requests at the same moment each counts the other's.
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    around = (due_at - timedelta(days=1), due_at + timedelta(days=1))
+    if Reminder.objects.filter(user=user, due_at__range=around, cancelled_at=None).count() >= REMINDERS:
+        raise TooManyRemindersError
     reminder = Reminder.objects.create(user=user, text=text, due_at=due_at, task_id=uuid4())
     when = {"eta": at} if at else {"countdown": in_seconds}
     task = owned(signature("notifications.send_reminder", args=(reminder.pk,)), owner=user.pk)
@@ -137,6 +182,8 @@ def _send_once(kind: str, rows: QuerySet[Any], user: User, *, subject: str, text
     mail server's answer and the last line sends it again after the claim has expired: twice is possible in that
     instant, never is not.
     """
+    if user.email_verified_at is None and kind != "verification":
+        return _skip(kind, "the address is not verified", user_id=user.pk)
     if not rows.filter(_free(), sent_at=None).update(claimed_at=timezone.now()):
         if rows.filter(sent_at=None).exists():
             raise DeliveryClaimedError

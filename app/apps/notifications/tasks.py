@@ -23,6 +23,12 @@ def send_welcome_email(user_id: int) -> bool:
     return services.welcome_email_send(user_id=user_id)
 
 
+@shared_task(name="notifications.send_verification_email", **BY_MAIL)
+def send_verification_email(user_id: int, day: str) -> bool:
+    """Send the e-mail that proves an address once a day; return whether this run sent it."""
+    return services.verification_email_send(user_id=user_id, day=day)
+
+
 @shared_task(name="notifications.send_reminder", **BY_MAIL)
 def send_reminder(reminder_id: int) -> bool:
     """Send a reminder once; return whether this run sent it."""

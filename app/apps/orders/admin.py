@@ -11,7 +11,7 @@ from drumline.admin import ReadOnlyAdmin
 
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
-    """Who ordered what. Shipping needs the permission to change orders; nobody sets a status by hand."""
+    """Who ordered what. Shipping needs the permission to ship orders; nobody sets a status by hand."""
 
     list_display = (
         "id",
@@ -34,8 +34,8 @@ class OrderAdmin(ReadOnlyAdmin):
         return False
 
     def has_ship_permission(self, request: HttpRequest) -> bool:
-        """Whoever may change orders may ship them."""
-        return bool(request.user.has_perm("orders.change_order"))
+        """Return whether the account has the permission of its own for this."""
+        return bool(request.user.has_perm("orders.ship_order"))
 
     @admin.action(description="Mark as shipped", permissions=["ship"])
     def ship(self, request: HttpRequest, rows: QuerySet[Order]) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, pagination, serializers, status
-from rest_framework.permissions import IsAdminUser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.api.callers import caller
+from apps.api.permissions import StaffMay
 from apps.api.problems import JSON_BODY, SIGNED_IN, ConflictError, responses
 from apps.orders import selectors, services
 from apps.orders.models import MOST, Order
@@ -150,7 +150,8 @@ class PayView(APIView):
 class ShipView(APIView):
     """Shipping anybody's order."""
 
-    permission_classes = (IsAdminUser,)
+    permission_classes = (StaffMay,)
+    permission = "orders.ship_order"
     throttle_scope = "orders.ship"
 
     @extend_schema(
@@ -161,7 +162,7 @@ class ShipView(APIView):
         },
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Have an order marked as shipped. For staff."""
+        """Have an order marked as shipped. For staff with the permission to ship orders."""
         order = Order.objects.filter(pk=pk).first()
         if order is None:
             raise Http404

@@ -53,6 +53,7 @@ class Order(models.Model):
     shipped_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        permissions = (("ship_order", "Can mark orders as shipped"),)
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(condition=Q(quantity__range=(1, MOST)), name="orders_quantity_in_bounds"),
             models.CheckConstraint(condition=Q(total__range=(SMALLEST, LARGEST)), name="orders_total_in_bounds"),

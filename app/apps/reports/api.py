@@ -9,7 +9,7 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import serializers, status
+from rest_framework import exceptions, serializers, status
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 from apps.api.callers import caller
 from apps.api.problems import JSON_BODY, SIGNED_IN, ConflictError, responses
 from apps.reports import selectors, services
-from apps.reports.models import PAGES_MAX, Report, ReportFile
+from apps.reports.models import PAGES_MAX, QUOTA, Report, ReportFile
 
 # Reports that a list holds; older ones are soon deleted anyway.
 LISTED = 100
@@ -87,7 +87,12 @@ class ReportsView(APIView):
         """Have a report made; `url`, which is also the Location, tells how far it is."""
         serializer = ReportRequestSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        report = services.report_request(user_id=caller(request).pk, **serializer.validated_data)
+        try:
+            report = services.report_request(user_id=caller(request).pk, **serializer.validated_data)
+        except services.TooManyReportsError:
+            raise exceptions.Throttled(
+                detail=f"An account has at most {QUOTA} reports; the oldest must expire."
+            ) from None
         answer = ReportSerializer(selectors.reports().get(pk=report.pk)).data
         return Response(answer, status=status.HTTP_202_ACCEPTED, headers={"Location": answer["url"]})
 

@@ -9,6 +9,8 @@ from django.db import models
 
 # One page a day.
 PAGES_MAX = 500
+# Reports that an account may have at once.
+QUOTA = 100
 # For how long a report is kept after it was asked for.
 KEPT = timedelta(days=7)
 

@@ -13,8 +13,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.reports import pdf
-from apps.reports.models import KEPT, Report, ReportFile
+from apps.reports.models import KEPT, QUOTA, Report, ReportFile
 from apps.reports.selectors import Event, events_of_day
+from apps.users.models import User
 from drumline.ledger.owners import owned
 
 logger = structlog.get_logger(__name__)
@@ -23,12 +24,20 @@ logger = structlog.get_logger(__name__)
 PROGRESS = 1.0
 
 
+class TooManyReportsError(Exception):
+    """The account has as many reports as it may; the oldest must expire first."""
+
+
 @transaction.atomic
 def report_request(*, user_id: int, days: int) -> Report:
-    """Have a report made of the account's last days, today included.
+    """Have a report made of the account's last days, today included; raise TooManyReportsError beyond the quota.
 
     The task is sent inside the transaction, as the ledger allows: so there is never a report that nobody makes.
     """
+    # Locked, so that of two requests at the same moment each counts the other's.
+    User.objects.select_for_update(no_key=True).get(pk=user_id)
+    if Report.objects.filter(user_id=user_id).count() >= QUOTA:
+        raise TooManyReportsError
     report = Report.objects.create(user_id=user_id, last_day=timezone.localdate(), pages=days)
     task = owned(signature("reports.generate_pdf", args=(report.pk,)), owner=user_id)
     task.apply_async(task_id=str(report.task_id))

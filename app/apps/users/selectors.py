@@ -12,4 +12,4 @@ def user_find(*, user_id: int) -> User | None:
 
 def digest_users() -> QuerySet[User]:
     """Return who gets the weekly digest."""
-    return User.objects.filter(is_active=True, weekly_digest=True)
+    return User.objects.filter(is_active=True, weekly_digest=True, email_verified_at__isnull=False)

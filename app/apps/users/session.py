@@ -29,6 +29,9 @@ class SessionSerializer(serializers.Serializer[Any]):
     """Who is signed in, and what every request that changes something must carry as X-CSRFToken."""
 
     user = UserSerializer()
+    email_verified = serializers.BooleanField(
+        help_text="Whether the address is confirmed; without, no e-mail is sent to it."
+    )
     csrf_token = serializers.CharField()
 
 
@@ -57,7 +60,9 @@ class SessionView(APIView):
         request=SessionCreateSerializer,
         responses={
             200: SessionSerializer,
-            **problems.responses({400: "the e-mail or the password is wrong", 429: "too many requests"}),
+            **problems.responses(
+                {400: "the e-mail or the password is wrong", 429: "too many requests, or failed sign-ins"}
+            ),
         },
     )
     def post(self, request: Request) -> Response:
@@ -65,11 +70,12 @@ class SessionView(APIView):
         serializer = SessionCreateSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         given = serializer.validated_data
-        user = authenticate(request, username=given["email"], password=given["password"])
+        django_request = request._request  # noqa: SLF001  Django's own functions take Django's request
+        user = authenticate(django_request, username=given["email"], password=given["password"])
         if user is None:
             # The same words whether the account exists or not.
             raise ValidationError({"password": "The e-mail or the password is wrong."}, code="wrong")
-        login(request._request, user)  # noqa: SLF001  Django's own function takes Django's request
+        login(django_request, user)
         return self._session(request, user)
 
     @extend_schema(request=None, responses={204: None, **problems.responses({403: "the CSRF token is missing"})})
@@ -79,4 +85,6 @@ class SessionView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _session(self, request: Request, user: User) -> Response:
-        return Response(SessionSerializer({"user": user, "csrf_token": get_token(request._request)}).data)  # noqa: SLF001
+        token = get_token(request._request)  # noqa: SLF001
+        session = {"user": user, "email_verified": user.email_verified_at is not None, "csrf_token": token}
+        return Response(SessionSerializer(session).data)

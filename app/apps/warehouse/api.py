@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.api.callers import caller
-from apps.api.problems import SIGNED_IN, responses
+from apps.api.problems import SIGNED_IN, InsufficientStorageError, responses
 from apps.warehouse.models import CsvImport, RejectedRow
 from apps.warehouse.parsing import HEADER, RECORD
 from apps.warehouse.selectors import imports_of, rejects_of
@@ -129,6 +129,7 @@ class ImportsView(mixins.ListModelMixin, OwnImports):
                     400: "the body is empty, or was cut off",
                     413: "the body is larger than 100 MB",
                     415: "the body is not text/csv",
+                    507: "the account's quota is used up, or the site's",
                     **SIGNED_IN,
                 }
             ),
@@ -141,9 +142,12 @@ class ImportsView(mixins.ListModelMixin, OwnImports):
         if not size:
             raise exceptions.ParseError("The body is empty.")
         try:
+            imports.room_check(owner_id=caller(request).pk, size=size)
             csv_import = imports.import_receive(
                 owner_id=caller(request).pk, upload=cast("Any", request.data), size=size
             )
+        except imports.NoRoomError as error:
+            raise InsufficientStorageError(str(error)) from None
         except (imports.UploadCutOffError, UnreadablePostError) as error:
             raise exceptions.ParseError(f"The body was cut off: {error}") from error
         answer = ImportSerializer(self.get_queryset().get(pk=csv_import.pk)).data

@@ -1,5 +1,6 @@
 """Settings that are complete and safe by themselves; the other modules only tighten or, for development, relax."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ with env.together():
         "DJANGO_SECRET_KEY", example="fifty or more random characters, " * 2, secret=True, at_least=50
     )
     ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS", example="drumline.example.com,localhost")
+    # Whether staff without a device for one-time codes gets into the administration.
+    ADMIN_SECOND_FACTOR = env.choice("ADMIN_SECOND_FACTOR", ("optional", "required"), example="required")
+    # What links in e-mails begin with.
+    SITE_URL = env.url("SITE_URL", ("https", "http"), example="https://drumline.example.com").rstrip("/")
     DATABASE_URL = env.url(
         "DATABASE_URL",
         ("postgres", "postgresql", "sqlite"),
@@ -47,14 +52,18 @@ DEBUG = False
 LOGGING = structured(LOG_LEVEL)
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "config.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "django_celery_beat",
     "django_celery_results",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "django_structlog",
     "rest_framework",
     "drf_spectacular",
@@ -77,14 +86,17 @@ MIDDLEWARE = [
     # Before everything that needs the database: a health answer must not fail with what it reports on.
     "drumline.health.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "apps.api.middleware.NoStoreMiddleware",
     "apps.api.middleware.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -144,6 +156,22 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# After so many failed sign-ins none is tried for so long; apps.users.lockout says whose are counted together.
+AXES_HANDLER = "apps.users.lockout.Handler"
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "username"]
+AXES_RESET_ON_SUCCESS = True
+AXES_USERNAME_FORM_FIELD = "username"
+AXES_USERNAME_CALLABLE = "apps.users.lockout.account"
+AXES_CLIENT_IP_CALLABLE = "apps.users.lockout.client_address"
+AXES_LOCKOUT_CALLABLE = "apps.users.lockout.response"
+AXES_SENSITIVE_PARAMETERS = ["username", "otp_token", "csrfmiddlewaretoken"]
+OTP_TOTP_ISSUER = "Drumline"
+# A device's secret is shown once, by the command second_factor.
+OTP_ADMIN_HIDE_SENSITIVE_DATA = True
+
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "static"
 STORAGES = {
@@ -151,7 +179,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
 
-# Per process: enough to slow a guesser down; nginx limits the whole host.
+# Of each process by itself: nothing that processes must agree on belongs here.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "drumline"}}
 
 EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -169,6 +197,11 @@ X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 # Where a body may be larger, since it is never in memory as a whole. nginx has limits of its own (app_large_bodies_kb).
 API_BODY_LIMITS = {"/api/imports/": 100_000_000}
+# Bytes of the files that one account may have in the warehouse, and all accounts together; and what must stay free on the
+# disk of the host that answers, where an upload is kept until it is whole.
+IMPORTS_QUOTA = 2_000_000_000
+IMPORTS_CEILING = 20_000_000_000
+IMPORTS_DISK_RESERVE = 2_000_000_000
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
@@ -176,16 +209,18 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PARSER_CLASSES": ["apps.api.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.ScopedRateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": ["apps.api.throttling.Throttle"],
     # A page that shows progress asks every second or two.
     "DEFAULT_THROTTLE_RATES": {
         "users.create": "60/min",
+        "users.verify": "60/min",
         "session": "60/min",
         "orders.create": "30/min",
         "orders.pay": "10/min",
         "orders.read": "120/min",
         "orders.ship": "120/min",
         "reminders": "120/min",
+        "reminders.create": "100/day",
         "reports.request": "10/min",
         "reports.read": "240/min",
         "tasks.read": "240/min",

@@ -54,6 +54,7 @@ CELERY_TASK_ROUTES = {
     "notifications.*": {"queue": "high"},
     "orders.*": {"queue": "high"},
     "payments.*": {"queue": "high"},
+    "api.*": {"queue": "low"},
     "core.*": {"queue": "default"},
     "integrations.*": {"queue": "default"},
     "products.*": {"queue": "default"},
@@ -154,9 +155,24 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         # A run that is late would do what the next one does.
         "options": {"expire_seconds": 50, "missed": "skip"},
     },
+    "api.cleanup_request_counts": {
+        "task": "api.cleanup_request_counts",
+        "schedule": crontab(minute="15", hour="2"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
     "users.cleanup_expired_sessions": {
         "task": "users.cleanup_expired_sessions",
         "schedule": crontab(minute="0", hour="2"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
+    "users.cleanup_sign_ins": {
+        "task": "users.cleanup_sign_ins",
+        "schedule": crontab(minute="25", hour="2"),
+        "options": {"expire_seconds": 12 * 3600},
+    },
+    "users.cleanup_unverified": {
+        "task": "users.cleanup_unverified",
+        "schedule": crontab(minute="20", hour="2"),
         "options": {"expire_seconds": 12 * 3600},
     },
     "warehouse.run_day": {

@@ -5,6 +5,7 @@ from pathlib import Path
 from config import env
 
 env.provide(
+    ADMIN_SECOND_FACTOR="optional",
     CELERY_BROKER_URL="redis://127.0.0.1:6379/0",
     CELERY_VISIBILITY_TIMEOUT="7200",
     DATABASE_URL=f"sqlite:///{Path(__file__).resolve().parents[2] / 'development.sqlite3'}",
@@ -17,6 +18,7 @@ env.provide(
     EMAIL_USE_TLS="false",
     FLOWER_URL="http://127.0.0.1:5555/flower/",
     LOG_LEVEL="INFO",
+    SITE_URL="http://127.0.0.1:8000",
 )
 
 from config.settings.base import *  # noqa: E402, F403

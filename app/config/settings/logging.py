@@ -70,6 +70,8 @@ def structured(level: str, *, lines: list[Processor] = JSON_LINES) -> dict[str, 
             # django_structlog says the same with request id, task id and duration.
             "django.request": {"level": "CRITICAL"},
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
+            # apps.users.lockout says the same, without what was typed.
+            "axes": {"level": "ERROR"},
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
             # At INFO it logs the provider's error messages, and at DEBUG whole answers.

@@ -3,6 +3,7 @@
 from config import env
 
 env.provide(
+    ADMIN_SECOND_FACTOR="optional",
     # A port that nothing listens on: a unit test that reaches for the broker fails.
     CELERY_BROKER_URL="redis://127.0.0.1:1/0",
     CELERY_VISIBILITY_TIMEOUT="7200",
@@ -15,6 +16,7 @@ env.provide(
     EMAIL_PORT="1",
     EMAIL_USE_TLS="false",
     LOG_LEVEL="INFO",
+    SITE_URL="https://testserver",
 )
 
 import structlog  # noqa: E402

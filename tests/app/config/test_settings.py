@@ -15,6 +15,7 @@ PRODUCTION = {
     "PATH": os.environ["PATH"],
     "PYTHONWARNINGS": "error",
     "DJANGO_SETTINGS_MODULE": "config.settings.production",
+    "ADMIN_SECOND_FACTOR": "required",
     "DJANGO_ALLOWED_HOSTS": "drumline.example.com",
     "DJANGO_SECRET_KEY": "a-key-with-More-than-50-characters-of-9-different-kinds-in-it",
     "DJANGO_TIME_ZONE": "UTC",
@@ -26,6 +27,7 @@ PRODUCTION = {
     "EMAIL_USE_TLS": "false",
     "DEFAULT_FROM_EMAIL": "no-reply@example.com",
     "LOG_LEVEL": "INFO",
+    "SITE_URL": "https://drumline.example.com",
 }
 
 
@@ -80,6 +82,7 @@ def test_the_variables_of_a_settings_module_can_be_listed_without_an_environment
     )
     secrets = {variable["name"]: variable["secret"] for variable in json.loads(result.stdout)}
     assert secrets == {
+        "ADMIN_SECOND_FACTOR": False,
         "CELERY_BROKER_URL": True,
         "CELERY_VISIBILITY_TIMEOUT": False,
         "CRM_TOKEN": True,
@@ -97,6 +100,7 @@ def test_the_variables_of_a_settings_module_can_be_listed_without_an_environment
         "EMAIL_USE_TLS": False,
         "LOG_LEVEL": False,
         "SENTRY_DSN": True,
+        "SITE_URL": False,
         "STRIPE_API_KEY": True,
         "STRIPE_URL": False,
         "SUPPLIER_URL": False,

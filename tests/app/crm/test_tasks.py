@@ -10,7 +10,8 @@ from django.core import mail
 from apps.crm import services, tasks
 from apps.crm.client import CrmBusyError, CrmRefusedError, CrmUnavailableError
 from apps.crm.models import Contact
-from apps.users.services import user_create
+from apps.users.services import email_verify, user_create
+from apps.users.verification import token_make
 from drumline.models import DurableTask
 from tests.counterparts.crm import crm_server
 from tests.integration.servers import free_port
@@ -139,12 +140,16 @@ def test_a_url_that_is_none_fails_at_once(user, settings):
 
 @pytest.mark.usefixtures("crm")
 @pytest.mark.django_db(transaction=True)
-def test_a_new_account_is_copied_after_its_commit_if_there_is_a_crm(settings):
+def test_a_new_account_is_copied_once_its_address_is_verified_if_there_is_a_crm(settings):
     copies = DurableTask.objects.filter(name="integrations.sync_to_crm", queue="default")
     with mock.patch("drumline.ledger.enqueue.publish"):
-        user_create(email="ada@example.com", password="difference engine no. 2")
+        ada, bob = (
+            user_create(email=f"{name}@example.com", password="difference engine no. 2") for name in ("ada", "bob")
+        )
+        assert copies.count() == 0
+        email_verify(token=token_make(ada))
         assert copies.count() == 1
         settings.CRM_URL = ""
-        user_create(email="bob@example.com", password="difference engine no. 2")
+        email_verify(token=token_make(bob))
     assert copies.count() == 1
     assert mail.outbox == []

@@ -33,9 +33,10 @@ def test_paid_orders_are_shipped_and_the_others_counted(root):
     assert sent() == [("orders.mark_shipped", [paid.pk])] * 2
 
 
-def test_who_may_only_look_ships_nothing(client):
+@pytest.mark.parametrize("other", ["view_order", "change_order"])
+def test_who_may_only_look_or_change_ships_nothing(client, other):
     user = get_user_model().objects.create_user("eye@example.com", "p", is_staff=True)
-    user.user_permissions.add(Permission.objects.get(codename="view_order"))
+    user.user_permissions.add(*Permission.objects.filter(codename__in=["view_order", other]))
     client.force_login(user)
     order = an_order(Order.Status.PAID)
     assert b"Mark as shipped" not in client.get(reverse(LIST)).content

@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.test import Client
 
@@ -26,7 +27,9 @@ def bob(db):  # noqa: ARG001  it opens the database
 @pytest.fixture
 def staff(db):  # noqa: ARG001  it opens the database
     client = Client()
-    client.force_login(get_user_model().objects.create_user("eve@example.com", "p", is_staff=True))
+    eve = get_user_model().objects.create_user("eve@example.com", "p", is_staff=True)
+    eve.user_permissions.add(Permission.objects.get(codename="ship_order"))
+    client.force_login(eve)
     return client
 
 
@@ -164,6 +167,17 @@ def test_staff_ships_a_paid_order(staff, bob):
     assert len(sent()) == 1
 
 
+@pytest.mark.parametrize(
+    ("is_staff", "permission"), [(True, "change_order"), (False, "ship_order")], ids=["staff", "the permission"]
+)
+def test_shipping_needs_both_staff_and_the_permission_for_it(client, bob, is_staff, permission):
+    eve = get_user_model().objects.create_user("eve@example.com", "p", is_staff=is_staff)
+    eve.user_permissions.add(Permission.objects.get(codename=permission))
+    client.force_login(eve)
+    refused(post(client, f"{an_order('paid', customer=bob).pk}/ship/"), 403)
+    assert sent() == []
+
+
 def test_a_customer_ships_nothing(ada, user):
     order = an_order(Status.PAID, customer=user)
     refused(post(ada, f"{order.pk}/ship/"), 403)
@@ -212,7 +226,7 @@ def test_an_order_cannot_be_changed_or_deleted(ada, user, method):
 )
 def test_too_many_requests_are_refused_one_kind_at_a_time(monkeypatch, user, scope, method, path):
     order = an_order(customer=user)
-    user.is_staff = True
+    user.is_staff = user.is_superuser = True
     user.save()
     client = Client()
     client.force_login(user)

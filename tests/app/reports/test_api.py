@@ -182,3 +182,10 @@ def test_the_administration_shows_reports_and_the_size_of_their_files(ada, root)
         answer = root.get(reverse(page, args=args)).content.decode()
         assert str(size) in answer.replace(",", "")
     assert get_user_model().objects.count() == 2
+
+
+def test_an_account_has_a_bounded_number_of_reports(ada, monkeypatch):
+    monkeypatch.setattr("apps.reports.services.QUOTA", 2)
+    monkeypatch.setattr("apps.reports.api.QUOTA", 2)
+    assert [ask(ada, {"days": 1}).status_code for _ in range(2)] == [202, 202]
+    assert "at most 2 reports" in problem(ask(ada, {"days": 1}), 429)["detail"]

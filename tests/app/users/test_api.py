@@ -45,16 +45,17 @@ def test_a_good_request_creates_an_account_without_showing_its_password(post):
     assert user.email == "ada@example.com"
     assert user.check_password(ACCOUNT["password"])
     assert not user.is_staff
-    assert Email.objects.filter(user=user, sent_at=None).exists()
+    assert user.email_verified_at is None
+    assert Email.objects.filter(user=user, kind="verification", sent_at=None).exists()
 
 
-def test_the_welcome_e_mail_is_part_of_the_accounts_transaction_and_published_after_it(
+def test_the_e_mail_that_asks_to_confirm_is_part_of_the_accounts_transaction_and_published_after_it(
     post, django_capture_on_commit_callbacks
 ):
     with mock.patch("drumline.ledger.enqueue.publish") as publish:
         with django_capture_on_commit_callbacks(execute=True):
             post(ACCOUNT)
-            assert DurableTask.objects.filter(name="notifications.send_welcome_email").count() == 1
+            assert DurableTask.objects.filter(name="notifications.send_verification_email").count() == 1
             publish.assert_not_called()
         publish.assert_called_once()
 

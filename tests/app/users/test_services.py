@@ -39,8 +39,8 @@ def test_the_database_refuses_another_spelling(user):
         User.objects.filter(pk=user.pk).update(email="Ada@example.com")
 
 
-def test_a_person_signs_in_however_the_e_mail_is_typed(user):
-    assert authenticate(username="ADA@example.com", password="difference engine no. 2") == user
+def test_a_person_signs_in_however_the_e_mail_is_typed(user, rf):
+    assert authenticate(rf.post("/"), username="ADA@example.com", password="difference engine no. 2") == user
 
 
 def test_expired_sessions_are_deleted_in_batches_and_others_stay():

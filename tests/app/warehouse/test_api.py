@@ -172,3 +172,26 @@ def test_the_schema_describes_uploads_and_their_problems(client):
 def test_the_schema_is_made_without_a_warning():
     # A warning makes it raise.
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", "/dev/null")
+
+
+def test_an_account_has_a_quota_of_bytes_that_failed_imports_do_not_count_for(ada, stranger, settings):
+    settings.IMPORTS_QUOTA = 2 * len(CSV)
+    urls = [upload(ada).json()["url"] for _ in range(2)]
+    detail = refused(upload(ada), 507)["detail"]
+    assert detail == f"The account may still import 0 bytes of its {2 * len(CSV)}."
+    assert upload(stranger).status_code == 202
+    CsvImport.objects.filter(pk=urls[0].split("/")[-2]).update(state="failed")
+    assert upload(ada).status_code == 202
+    assert CsvImport.objects.count() == 4
+
+
+@pytest.mark.parametrize("limit", [{"IMPORTS_CEILING": len(CSV)}, {"IMPORTS_DISK_RESERVE": 10**18}])
+def test_the_site_takes_no_more_than_it_has_room_for(ada, stranger, settings, limit, caplog):
+    settings.IMPORTS_CEILING = 10**9
+    settings.IMPORTS_DISK_RESERVE = 0
+    upload(stranger)
+    for name, value in limit.items():
+        setattr(settings, name, value)
+    assert refused(upload(ada), 507)["detail"] == "The site has no room for imports at the moment."
+    assert "import_refused" in caplog.text
+    assert CsvImport.objects.count() == 1

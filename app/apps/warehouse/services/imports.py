@@ -4,14 +4,16 @@ An upload is kept in pieces, cut into chunks of whole records, staged chunk by c
 every chunk is staged. Ids alone go through the broker.
 """
 
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from celery import chord, signature
+from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from apps.warehouse import parsing
@@ -50,6 +52,10 @@ class ChunkError(Exception):
     """A chunk cannot be read; says from which line on, and why."""
 
 
+class NoRoomError(Exception):
+    """A file does not fit into what is left of a quota, or of the disk; says which."""
+
+
 class UploadCutOffError(Exception):
     """The connection ended before the upload did."""
 
@@ -59,6 +65,22 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Return the next bytes, and none at the end."""
+
+
+def room_check(*, owner_id: int, size: int) -> None:
+    """Raise NoRoomError when a file of that many bytes does not fit.
+
+    Files that arrive at the same moment are not seen yet: a quota is exceeded by as much at the most.
+    """
+    kept = CsvImport.objects.exclude(state=State.FAILED)
+    sums = kept.aggregate(own=Sum("size", filter=Q(owner_id=owner_id), default=0), everybodys=Sum("size", default=0))
+    if sums["own"] + size > settings.IMPORTS_QUOTA:
+        left = max(settings.IMPORTS_QUOTA - sums["own"], 0)
+        raise NoRoomError(f"The account may still import {left} bytes of its {settings.IMPORTS_QUOTA}.")
+    free = shutil.disk_usage(settings.BASE_DIR).free
+    if sums["everybodys"] + size > settings.IMPORTS_CEILING or free - size < settings.IMPORTS_DISK_RESERVE:
+        logger.error("import_refused", reason="no room", size=size, imported=sums["everybodys"], disk_free=free)
+        raise NoRoomError("The site has no room for imports at the moment.")
 
 
 @transaction.atomic

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from apps.users.models import User, canonical_email
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{email} is there")
             return
         password = sys.stdin.readline().rstrip("\n")
-        user = User(email=email, is_staff=True, is_superuser=True)
+        user = User(email=email, is_staff=True, is_superuser=True, email_verified_at=timezone.now())
         try:
             user.full_clean(exclude=["password"])
             validate_password(password, user)
