@@ -30,8 +30,7 @@ def claims():
     todo.claim(uuid.uuid4(), 0.0, worker, [])
     finished, started = [], time.perf_counter()
     for id_ in ids:
-        attempt = todo.claim(uuid.UUID(id_), time.time(), worker, finished)
-        finished = [(uuid.UUID(id_), attempt)]
+        finished = [todo.claim(uuid.UUID(id_), time.time(), worker, finished)]
     taken = time.perf_counter() - started
     todo.finish(worker, finished)
     DurableTask.objects.filter(id__in=ids).delete()

@@ -40,6 +40,8 @@ class DurableTask(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
+    # Grows with every claim and never goes back, so that a close names exactly one run.
+    run = models.IntegerField(db_default=0)
     # How often it was started, and how many of these starts were retries that the task itself asked for.
     attempt = models.IntegerField(db_default=0)
     retries = models.IntegerField(db_default=0)
@@ -79,6 +81,19 @@ class DurableTask(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.id}"
+
+
+class Announcement(models.Model):
+    """A task that ended where Celery does not see it, written in the transaction that ends it.
+
+    The relay stores the result, counts it for its chord and sends the signal, and then deletes this.
+    """
+
+    # A DurableTask; no foreign key, since the ledger's hot rows are not to be locked by one.
+    task_id = models.UUIDField(primary_key=True)
+
+    def __str__(self) -> str:
+        return str(self.task_id)
 
 
 class Worker(models.Model):

@@ -126,6 +126,51 @@ def test_a_memory_error_is_a_dead_letter_and_the_worker_lives_on(fleet, sql, tmp
     assert fleet.processes[0].alive()
 
 
+def test_an_error_that_no_database_takes_holds_no_other_end(fleet, sql, tmp_path, finished):
+    fleet.shell(
+        "for how in ('nul', 'surrogate', 'long', 'speechless'):\n"
+        "    fail_unspeakably.apply_async((how,), task_id=how)\n"
+        "retry_once.apply_async((folder, 'dated', 'date'))\n"
+        "retry_once.apply_async((folder, 'refused', 'refused'), task_id='refused')\n"
+        "for n in range(8):\n    retry_once.delay(folder, f'healthy-{n}')"
+    )
+
+    names = ["dated", *(f"healthy-{n}" for n in range(8))]
+    wait_until(lambda: all(effects(tmp_path, name) for name in names), "all that can succeed has succeeded", seconds=60)
+    assert finished() == {2: len(names), 3: 5}
+    assert sql("SELECT DISTINCT attempt, retries FROM drumline_ledger WHERE state = 2") == [(2, 1)]
+    assert sql("SELECT DISTINCT attempt FROM drumline_ledger WHERE state = 3") == [(1,)], "none was run again"
+    errors = [error for (error,) in sql("SELECT error FROM drumline_ledger WHERE state = 3 ORDER BY left(error, 60)")]
+    assert errors[0].startswith("EndRefusedError: the end of this run could not be stored (TypeError: keys must be str")
+    assert errors[1] == "SpeechlessError: <SpeechlessError whose text raised RuntimeError>"
+    assert errors[2:4] == ["ValueError: a\\x00b", "ValueError: caf\\udce9.csv"]
+    assert "characters left out" in errors[4]
+
+
+def test_a_task_that_replaced_itself_by_a_chain_keeps_the_retries_of_its_members(fleet, tmp_path, finished):
+    # The last member runs under the id of the task that was replaced, whose close may still wait to be written.
+    fleet.shell("for n in range(25):\n    replace_by_a_chain.delay(folder, f'{n}')")
+
+    assert finished() == {2: 50}
+    lost = [f"{n}-b" for n in range(25) if not effects(tmp_path, f"{n}-b")]
+    assert not lost, "each of these ended before its retry"
+
+
+def test_who_waits_for_a_task_that_expired_or_was_discarded_learns_of_it(fleet):
+    said = fleet.shell(
+        "from drumline.ledger.services import tasks_discard\n"
+        "late = note.apply_async((folder, 'late'), countdown=2, expires=1, ignore_result=False)\n"
+        "member = note.si(folder, 'member').set(countdown=3600, task_id=str(uuid.uuid4()))\n"
+        "body = chord([member], note_all.s(folder).set(ignore_result=False)).apply_async()\n"
+        "tasks_discard([uuid.UUID(member.options['task_id'])], reason='no use', by='ada')\n"
+        "for result in (late, current_app.AsyncResult(body.id)):\n"
+        "    try:\n        result.get(timeout=40)\n"
+        "    except Exception as error:\n        print(type(error).__name__)"
+    )
+
+    assert said.splitlines()[-2:] == ["TaskRevokedError", "ChordError"]
+
+
 def test_arguments_that_are_not_text_are_refused_before_anything_is_sent(fleet, sql):
     said = fleet.shell(
         "try:\n    note.apply_async((folder, 'x'), serializer='pickle')\nexcept TypeError as error:\n    print(error)"

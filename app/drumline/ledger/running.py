@@ -5,11 +5,14 @@ its cause. Claims and closes have a connection of their own that does not wait f
 that a task runs again, never that one is lost. The task's own writes are not touched.
 """
 
+import math
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +25,10 @@ from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Ignore, Reject
 from django.db import DatabaseError, InterfaceError
 
+from drumline.ledger import storable
+from drumline.ledger.database_errors import is_unavailable
 from drumline.ledger.message import Message, ledger_id
-from drumline.ledger.statements import End, Statements, statements
+from drumline.ledger.statements import TRACEBACK_LIMIT, RunKey, Statements, statements
 from drumline.worker import life
 
 logger = structlog.get_logger(__name__)
@@ -46,9 +51,8 @@ class TaskOutOfMemoryError(RuntimeError):
 class Run:
     """What this thread runs now."""
 
-    def __init__(self, task_id: UUID, attempt: int) -> None:
-        self.task_id = task_id
-        self.attempt = attempt
+    def __init__(self, key: RunKey) -> None:
+        self.key = key
         # The message that takes this one's place: a retry, or Task.replace.
         self.replacement: Message | None = None
 
@@ -66,10 +70,20 @@ def replaced_by(message: Message) -> bool:
     A retry is sent from within the task, whose transaction is then rolled back; the ledger must not lose it with that.
     """
     run = _current.run
-    if run is None or run.task_id != message.id:
+    if run is None or run.key.task_id != message.id:
         return False
     run.replacement = message
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """An end other than success that is to be written; `known` says that Celery has stored and announced it."""
+
+    run: RunKey
+    worker_id: UUID
+    write: Callable[[Statements, UUID], None]
+    known: bool
 
 
 class Claims:
@@ -78,13 +92,13 @@ class Claims:
     def __init__(self) -> None:
         self._statements = statements()
         self._lock = threading.Lock()
-        self._finished: list[End] = []
-        self._others: list[Callable[[], None]] = []
+        self._finished: list[RunKey] = []
+        self._others: deque[End] = deque()
         self._pending = threading.Event()
         threading.Thread(target=self._write_what_lingers, name="drumline-closes", daemon=True).start()
 
-    def claim(self, task_id: UUID, published: float) -> int | None:
-        """Take the row and return the attempt's number; None when it is done, running elsewhere or discarded.
+    def claim(self, task_id: UUID, published: float) -> RunKey | None:
+        """Take the row and return the run's key; None when the task is done, running elsewhere or discarded.
 
         `published` is when the message that rang was sent, in seconds since the epoch by its sender's clock. An error is raised after PATIENCE seconds without a database.
         """
@@ -92,51 +106,87 @@ class Claims:
         while True:
             with self._lock:
                 try:
-                    attempt = self._statements.claim(task_id, published, life.current_id(), self._finished)
+                    run = self._statements.claim(task_id, published, life.current_id(), self._finished)
                 except FAILURES:
                     self._statements.reconnect()
                     if time.monotonic() > deadline:
                         raise
                 else:
                     self._finished = []
-                    return attempt
+                    return run
             time.sleep(0.5)
 
-    def finished(self, end: End) -> None:
+    def finished(self, run: RunKey) -> None:
         """Close the row, with the next claim or soon."""
         with self._lock:
-            self._finished.append(end)
+            self._finished.append(run)
         self._pending.set()
 
-    def ended(self, write: Callable[[Statements, UUID], None]) -> None:
-        """Write another end of a run now, or as soon as the database answers."""
+    def ended(self, run: RunKey, write: Callable[[Statements, UUID], None], *, known: bool = False) -> None:
+        """Write another end of a run now, or as soon as the database answers. See `End`."""
         with self._lock:
-            self._others.append(partial(write, self._statements, life.current_id()))
+            self._others.append(End(run, life.current_id(), write, known))
         if not self.flush():
             self._pending.set()
 
     def flush(self) -> bool:
-        """Write what waits; return whether nothing is left."""
+        """Write what waits; return whether nothing is left. It never raises, and no end holds another."""
         with self._lock:
             try:
                 if self._finished:
                     self._statements.finish(life.current_id(), self._finished)
                     self._finished = []
-                while self._others:
-                    self._others[0]()
-                    del self._others[0]
-            except FAILURES as error:
-                logger.warning("ledger_unavailable", error=str(error))
-                self._statements.reconnect()
-                return False
-        return True
+            except Exception as error:  # noqa: BLE001  ids and numbers have no content to be refused for
+                self._forget_connection(error)
+                if is_unavailable(error):
+                    return False
+            for _ in range(len(self._others)):
+                end = self._others.popleft()
+                try:
+                    self._write(end)
+                except Exception as error:  # noqa: BLE001  see `_write`
+                    # Behind the others: what fails for another reason than an outage must not hold them.
+                    self._others.append(end)
+                    self._forget_connection(error)
+                    break
+            return not self._finished and not self._others
+
+    def _write(self, end: End) -> None:
+        """Write an end, or a plain failure in place of one that is refused; raise when the database is away."""
+        try:
+            end.write(self._statements, end.worker_id)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            refused = f"EndRefusedError: the end of this run could not be stored ({storable.error_text(error)})"
+            logger.exception("end_refused", task_id=str(end.run.task_id), error=refused)
+            try:
+                self._statements.fail(end.worker_id, end.run, refused, traceback.format_exc(), announce=not end.known)
+            except Exception as again:
+                if is_unavailable(again):
+                    raise
+                # The worker takes the task back as one whose process died.
+                logger.exception("end_dropped", task_id=str(end.run.task_id))
+
+    def _forget_connection(self, error: Exception) -> None:
+        logger.warning("ledger_unavailable", error=storable.error_text(error))
+        try:
+            self._statements.reconnect()
+        except Exception:
+            logger.exception("ledger_connection_not_closed")
 
     def _write_what_lingers(self) -> None:
         while True:
-            self._pending.wait()
-            self._pending.clear()
-            time.sleep(LINGER)
-            while not self.flush():
+            try:
+                self._pending.wait()
+                self._pending.clear()
+                time.sleep(LINGER)
+                while not self.flush():
+                    time.sleep(1)
+            except Exception:
+                # Without this thread nothing would close what a process ran last.
+                logger.exception("closing_thread_failed")
+                self._pending.set()
                 time.sleep(1)
 
 
@@ -174,20 +224,20 @@ def _claimed(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
             return trace(uuid, args, kwargs, request)
         task_id = ledger_id(uuid)
         try:
-            attempt = claims().claim(task_id, request.get("published") or 0.0)
+            key = claims().claim(task_id, _published(request))
         except FAILURES as error:
             logger.warning("claim_unavailable", task=task.name, task_id=uuid, error=str(error))
             return _leave(states.REJECTED, Reject("the ledger is not available", requeue=True))
-        if attempt is None:
+        if key is None:
             logger.info("task_not_claimed", task=task.name, task_id=uuid)
             return _leave(states.IGNORED, Ignore("done, running elsewhere or discarded"))
-        run = _current.run = Run(task_id, attempt)
+        run = _current.run = Run(key)
         try:
             result = _contained(task, lambda: trace(uuid, args, kwargs, request), request)
         except Exception as error:
             # The task failed, and then its errback or the result's storage did, too.
-            failed = f"{type(error).__name__}: {error}", traceback.format_exc()
-            claims().ended(lambda to, worker: to.fail(worker, (task_id, attempt), *failed))
+            failed = storable.error_text(error), traceback.format_exc()
+            claims().ended(key, lambda to, worker: to.fail(worker, key, *failed), known=True)
             raise
         finally:
             _current.run = None
@@ -196,6 +246,16 @@ def _claimed(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
 
     trace_claimed.claims = True  # type: ignore[attr-defined]
     return trace_claimed
+
+
+def _published(request: Any) -> float:
+    """Return when the message was sent; 0 for a header that says no time, since anybody can write one."""
+    try:
+        published = float(request.get("published") or 0.0)
+    except (TypeError, ValueError):
+        return 0.0
+    # Years that a timestamp holds.
+    return published if math.isfinite(published) and 0.0 <= published < 2**37 else 0.0
 
 
 def _leave(state: str, why: Exception) -> Any:
@@ -211,30 +271,33 @@ def _contained(task: Any, trace: Callable[[], Any], request: Any) -> Any:
     try:
         result = trace()
     except MemoryError as error:
-        info = TraceInfo(states.FAILURE, TaskOutOfMemoryError(str(error)))
+        info = TraceInfo(states.FAILURE, TaskOutOfMemoryError(storable.text(error)))
         return trace_ok_t(info.handle_error_state(task, Context(request)), info, 0.0, None)
     if result.info is not None and isinstance(result.info.retval, MemoryError):
-        result.info.retval = TaskOutOfMemoryError(str(result.info.retval))
+        result.info.retval = TaskOutOfMemoryError(storable.text(result.info.retval))
         result.retval.exception = ExceptionWithTraceback(result.info.retval, result.retval.traceback)
     return result
 
 
 def _close(run: Run, result: Any) -> None:
-    end, info = (run.task_id, run.attempt), result.info
+    key, info = run.key, result.info
     state = info.state if info is not None else states.SUCCESS
     if (message := run.replacement) is not None:
         why = "retry" if state == states.RETRY else "replaced"
-        claims().ended(lambda to, worker: to.requeue(worker, end, message, why))
+        claims().ended(key, lambda to, worker: to.requeue(worker, key, message, why))
     elif state == states.FAILURE:
-        error = f"{type(info.retval).__name__}: {info.retval}"
-        lines = str(getattr(result.retval, "traceback", ""))
-        claims().ended(lambda to, worker: to.fail(worker, end, error, lines))
+        error, lines = (
+            storable.error_text(info.retval),
+            storable.text(getattr(result.retval, "traceback", ""), limit=TRACEBACK_LIMIT),
+        )
+        claims().ended(key, lambda to, worker: to.fail(worker, key, error, lines), known=True)
     elif state == states.REJECTED and info.retval.requeue:
-        claims().ended(lambda to, worker: to.give_back(worker, end))
+        claims().ended(key, lambda to, worker: to.give_back(worker, key))
     elif state == states.REJECTED:
-        claims().ended(lambda to, worker: to.fail(worker, end, f"rejected: {info.retval.reason}", ""))
+        error = f"rejected: {storable.text(info.retval.reason)}"
+        claims().ended(key, lambda to, worker: to.fail(worker, key, error, ""), known=True)
     else:
-        claims().finished(end)
+        claims().finished(key)
 
 
 @signals.worker_process_shutdown.connect

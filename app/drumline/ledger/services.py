@@ -1,25 +1,20 @@
 """What happens to a row besides the claim and the close of an ordinary run."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
 import structlog
-from billiard.einfo import ExceptionInfo
-from billiard.exceptions import WorkerLostError
-from celery import current_app, signals
-from celery.app.task import Context
-from celery.exceptions import NotRegistered
 from django.db import connection, models, transaction
 from kombu import Queue
 
 from drumline import conf
+from drumline.ledger import storable
 from drumline.ledger.message import Message
-from drumline.ledger.statements import event
-from drumline.models import DurableTask, Worker
+from drumline.ledger.statements import TRACEBACK_LIMIT, event
+from drumline.models import Announcement, DurableTask, Worker
 
 logger = structlog.get_logger(__name__)
 
@@ -58,6 +53,7 @@ def _requeue(ids: list[UUID], by: str) -> int:
         row.message = message.dumps()
         row.history.append(event("requeued", None, row.attempt, by=by))
         row.save()
+    Announcement.objects.filter(task_id__in=[row.id for row in rows]).delete()
     wake()
     return len(rows)
 
@@ -84,35 +80,59 @@ def _move(ids: list[UUID], target: Queue, by: str) -> int:
     return len(rows)
 
 
-def tasks_discard(ids: Iterable[UUID], *, reason: str, by: str, worker_id: UUID | None = None) -> int:
-    """Give up tasks that wait or are dead letters; return how many.
-
-    What runs is not stopped, so it is given up only for the worker that says that it runs no more.
-    """
-    return sum(_discard(chunk, reason, by, worker_id) for chunk in _chunks(ids))
+def tasks_discard(ids: Iterable[UUID], *, reason: str, by: str) -> int:
+    """Give up tasks that wait or are dead letters; return how many. What runs is not stopped."""
+    return sum(_discard(chunk, reason, by) for chunk in _chunks(ids))
 
 
 @transaction.atomic
-def _discard(ids: list[UUID], reason: str, by: str, worker_id: UUID | None) -> int:
-    rows = [
-        row
-        for row in _locked(ids, State.QUEUED, State.DEAD, State.RUNNING)
-        if row.state != State.RUNNING or row.worker_id == worker_id
-    ]
+def _discard(ids: list[UUID], reason: str, by: str) -> int:
+    rows = _locked(ids, State.QUEUED, State.DEAD)
+    # That a dead letter failed is known already.
+    unknown = [row for row in rows if row.state == State.QUEUED]
     for row in rows:
-        row.history.append(event("discarded", None, row.attempt, by=by, error=reason))
-        _end(row, State.DISCARDED, f"discarded by {by}: {reason}")
+        _discard_row(row, reason, by)
+    _announce(unknown)
     return len(rows)
 
 
-def task_lost(task_id: UUID, *, worker_id: UUID, error: str, counted: bool = True) -> DurableTask.State | None:
+@transaction.atomic
+def task_revoked(task_id: UUID, *, expired: bool = False) -> bool:
+    """Discard a task that waits and that a worker found to be revoked or expired; return whether it was one.
+
+    The row decides: what runs, has ended, or was revoked before by another worker stays as it is.
+    """
+    row = next(iter(_locked([task_id], State.QUEUED)), None)
+    if row is None:
+        return False
+    _discard_waiting([row], expired=expired)
+    return True
+
+
+@transaction.atomic
+def task_terminated(task_id: UUID, *, worker_id: UUID, reason: str, generation: int | None = None) -> bool:
+    """Discard a task whose revocation this worker has reported to Celery already; return whether it was one.
+
+    It waits, or ran under this worker and was terminated. For `generation` see `task_lost`.
+    """
+    row = _running(task_id, worker_id, generation) or next(iter(_locked([task_id], State.QUEUED)), None)
+    if row is None:
+        return False
+    _discard_row(row, reason, "Celery")
+    return True
+
+
+def task_lost(
+    task_id: UUID, *, worker_id: UUID, error: str, counted: bool = True, generation: int | None = None
+) -> DurableTask.State | None:
     """Take a task back whose process died: it is queued again, or a dead letter after its last attempt.
 
     An attempt that is not `counted` was ended by whoever stopped the worker, and the task gets another one for it.
+    `generation` is that of the run that ended, by its message: a task that replaced itself may run here already.
     Return where it stands now, or None when it did not run under this worker.
     """
     with transaction.atomic():
-        row = _running(task_id, worker_id)
+        row = _running(task_id, worker_id, generation)
         if row is None:
             return None
         row.history.append(event("lost", worker_id, row.attempt, error=error))
@@ -124,18 +144,20 @@ def task_lost(task_id: UUID, *, worker_id: UUID, error: str, counted: bool = Tru
             return State.QUEUED
         error = f"{error} (attempt {row.attempt}, the last one)"
         _end(row, State.DEAD, error)
-        transaction.on_commit(lambda: announce_failure(row, WorkerLostError(error)), robust=True)
+        _announce([row])
     return State.DEAD
 
 
 @transaction.atomic
-def task_failed(task_id: UUID, *, worker_id: UUID, error: str, traceback: str = "") -> bool:
-    """Make a dead letter of a task whose process could not do it, as at the hard time limit."""
-    row = _running(task_id, worker_id)
+def task_failed(
+    task_id: UUID, *, worker_id: UUID, error: str, traceback: str = "", generation: int | None = None
+) -> bool:
+    """Make a dead letter of a task whose process could not do it, as at the hard time limit. See `task_lost`."""
+    row = _running(task_id, worker_id, generation)
     if row is None:
         return False
     row.history.append(event("failed", worker_id, row.attempt, error=error))
-    row.traceback = traceback
+    row.traceback = storable.text(traceback, limit=TRACEBACK_LIMIT)
     _end(row, State.DEAD, error)
     return True
 
@@ -154,7 +176,7 @@ def task_deferred(task_id: UUID, *, error: str, worker_id: UUID | None = None) -
         wake()
         return State.QUEUED
     _end(row, State.DEAD, error)
-    transaction.on_commit(lambda: announce_failure(row, NotRegistered(row.name)), robust=True)
+    _announce([row])
     return State.DEAD
 
 
@@ -170,9 +192,7 @@ def worker_release(worker_id: UUID, *, error: str, counted: bool = True) -> int:
 def tasks_expire(*, limit: int = 1000) -> int:
     """Discard what nobody started in time; return how many."""
     rows = _skipping_locked(DurableTask.objects.filter(state=State.QUEUED, expires_at__lte=datetime.now(UTC)))[:limit]
-    for row in rows:
-        row.history.append(event("expired", None, row.attempt))
-        _end(row, State.DISCARDED, "expired before it was started")
+    _discard_waiting(rows, expired=True)
     return len(rows)
 
 
@@ -190,36 +210,6 @@ def workers_purge() -> None:
     Worker.objects.filter(stopped_at__lte=_kept_since()).delete()
 
 
-def announce_failure(row: DurableTask, error: Exception) -> None:
-    """Tell Celery of a failure that no process could report: stored result, errbacks, chord, `task_failure` signal."""
-    message = Message.loads(row.message)
-    args, kwargs, embed = json.loads(message.body)
-    request = Context({**message.headers, **message.properties, **(embed or {})}, args=args, kwargs=kwargs)
-    task = current_app.tasks.get(row.name)
-    try:
-        stored = not message.headers.get("ignore_result") and not getattr(task, "ignore_result", False)
-        backend = task.backend if task is not None else current_app.backend
-        backend.mark_as_failure(message.headers["id"], error, request=request, store_result=stored)
-        signals.task_failure.send(
-            sender=task,
-            task_id=message.headers["id"],
-            exception=error,
-            args=args,
-            kwargs=kwargs,
-            traceback=None,
-            einfo=_einfo(error),
-        )
-    except Exception:
-        logger.exception("failure_not_announced", task=row.name, task_id=message.headers["id"])
-
-
-def _einfo(error: Exception) -> ExceptionInfo:
-    try:
-        raise error
-    except type(error):
-        return ExceptionInfo()
-
-
 def _kept_since() -> datetime:
     return datetime.now(UTC) - timedelta(seconds=conf.keep_finished())
 
@@ -235,9 +225,9 @@ def _locked(ids: Iterable[UUID], *states: DurableTask.State) -> list[DurableTask
     return list(DurableTask.objects.select_for_update().filter(id__in=list(ids), state__in=states).order_by("id"))
 
 
-def _running(task_id: UUID, worker_id: UUID) -> DurableTask | None:
+def _running(task_id: UUID, worker_id: UUID, generation: int | None) -> DurableTask | None:
     rows = DurableTask.objects.select_for_update().filter(id=task_id, worker_id=worker_id, state=State.RUNNING)
-    return rows.first()
+    return (rows if generation is None else rows.filter(generation=generation)).first()
 
 
 def _skipping_locked(rows: models.QuerySet[DurableTask]) -> models.QuerySet[DurableTask]:
@@ -249,5 +239,25 @@ def _queue(row: DurableTask, due_at: datetime) -> None:
 
 
 def _end(row: DurableTask, state: DurableTask.State, error: str) -> None:
-    row.state, row.finished_at, row.error = state, datetime.now(UTC), error
+    row.state, row.finished_at, row.error = state, datetime.now(UTC), storable.text(error)
     row.save()
+
+
+def _discard_row(row: DurableTask, reason: str, by: str) -> None:
+    row.history.append(event("discarded", None, row.attempt, by=by, error=reason))
+    _end(row, State.DISCARDED, f"discarded by {by}: {reason}")
+
+
+def _discard_waiting(rows: Collection[DurableTask], *, expired: bool) -> None:
+    for row in rows:
+        row.history.append(event("expired" if expired else "revoked", None, row.attempt))
+        _end(row, State.DISCARDED, "expired before it was started" if expired else "revoked")
+    _announce(rows)
+
+
+def _announce(rows: Iterable[DurableTask]) -> None:
+    """Leave it to the relay to make these ends known to Celery; see `drumline.ledger.announcements`."""
+    ends = [Announcement(task_id=row.id) for row in rows]
+    if ends:
+        Announcement.objects.bulk_create(ends, ignore_conflicts=True)
+        wake()

@@ -7,7 +7,7 @@ plans that always use the key. Any other database (SQLite in development) goes t
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import psycopg
@@ -15,50 +15,65 @@ from django.db import connection
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from drumline.ledger import storable
 from drumline.ledger.message import Message
 from drumline.ledger.pooling import is_pooled
-from drumline.models import DurableTask
+from drumline.models import Announcement, DurableTask
 
 State = DurableTask.State
 
-# A task's id and the attempt that ended.
-End = tuple[UUID, int]
+# Characters of a traceback that are kept, and of an error in a row's history, which has many.
+TRACEBACK_LIMIT = 100_000
+HISTORY_LIMIT = 2_000
+
+
+class RunKey(NamedTuple):
+    """Names one run of one task. `run` never repeats for a row; `attempt` begins again when the task is replaced."""
+
+    task_id: UUID
+    run: int
+    attempt: int
+
 
 FINISH = """UPDATE drumline_ledger AS task SET state = 2, finished_at = clock_timestamp()
-    FROM unnest(%s::uuid[], %s::int[]) AS done (id, attempt)
-    WHERE task.id = done.id AND task.attempt = done.attempt AND task.state = 1 AND task.worker_id = %s"""
+    FROM unnest(%s::uuid[], %s::int[]) AS done (id, run)
+    WHERE task.id = done.id AND task.run = done.run AND task.state = 1 AND task.worker_id = %s"""
 # An early message may ring for a row that was published again later; the relay must not take what was sent in between
 # for overtaken, so the row remembers the message that really rang.
 CLAIM = """UPDATE drumline_ledger
-    SET state = 1, worker_id = %s, attempt = attempt + 1, started_at = clock_timestamp(),
+    SET state = 1, worker_id = %s, run = run + 1, attempt = attempt + 1, started_at = clock_timestamp(),
         published_at = LEAST(published_at, to_timestamp(%s))
-    WHERE id = %s AND state = 0 AND due_at <= clock_timestamp() RETURNING attempt"""
+    WHERE id = %s AND state = 0 AND due_at <= clock_timestamp() RETURNING id, run, attempt"""
 FINISH_AND_CLAIM = f"WITH finished AS ({FINISH}) {CLAIM}"
-MINE = "WHERE id = %s AND attempt = %s AND state = 1 AND worker_id = %s"
+MINE = "WHERE id = %s AND run = %s AND state = 1 AND worker_id = %s"
 FAIL = f"""UPDATE drumline_ledger
     SET state = 3, finished_at = clock_timestamp(), error = %s, traceback = %s, history = history || %s::jsonb {MINE}"""  # noqa: S608
+FAIL_AND_ANNOUNCE = f"""WITH ended AS ({FAIL} RETURNING id)
+    INSERT INTO drumline_announcement (task_id) SELECT id FROM ended ON CONFLICT DO NOTHING"""  # noqa: S608
+# A task that replaced itself is another task, with all its attempts before it.
 REQUEUE = f"""UPDATE drumline_ledger
     SET state = 0, published_at = NULL, name = %s, queue = %s, priority = %s, message = %s, expires_at = %s,
-        due_at = COALESCE(%s, clock_timestamp()), retries = %s, generation = %s, history = history || %s::jsonb {MINE}"""  # noqa: S608
+        due_at = COALESCE(%s, clock_timestamp()), retries = %s, generation = %s,
+        attempt = CASE WHEN generation < %s THEN 0 ELSE attempt END, history = history || %s::jsonb {MINE}"""  # noqa: S608
 GIVE_BACK = f"UPDATE drumline_ledger SET state = 0, attempt = attempt - 1, published_at = clock_timestamp() {MINE}"  # noqa: S608
 
 
 class Statements(Protocol):
     """What a process that runs tasks asks of the database; all but `claim` need the run to be still this worker's."""
 
-    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[End]) -> int | None:
-        """Close what is finished and take the row; return the attempt's number, or None without the row."""
+    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[RunKey]) -> RunKey | None:
+        """Close what is finished and take the row; return the run's key, or None without the row."""
 
-    def finish(self, worker_id: UUID, finished: Sequence[End]) -> None:
+    def finish(self, worker_id: UUID, finished: Sequence[RunKey]) -> None:
         """Close what is finished."""
 
-    def fail(self, worker_id: UUID, end: End, error: str, traceback: str) -> None:
-        """Make it a dead letter."""
+    def fail(self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, announce: bool = False) -> None:
+        """Make it a dead letter, which the relay is to `announce` to Celery if Celery does not know of it."""
 
-    def requeue(self, worker_id: UUID, end: End, message: Message, why: str) -> None:
+    def requeue(self, worker_id: UUID, run: RunKey, message: Message, why: str) -> None:
         """Put another message in its place, to be published by the relay when it is due."""
 
-    def give_back(self, worker_id: UUID, end: End) -> None:
+    def give_back(self, worker_id: UUID, run: RunKey) -> None:
         """Undo the claim: the broker delivers the same message again."""
 
     def reconnect(self) -> None:
@@ -71,9 +86,10 @@ def statements() -> Statements:
 
 
 def event(what: str, worker_id: UUID | None, attempt: int, **more: Any) -> dict[str, Any]:
-    """Return one entry of a row's history."""
+    """Return one entry of a row's history, fit for jsonb."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return {"at": at, "what": what, "attempt": attempt, "worker": str(worker_id) if worker_id else "", **more}
+    kept = {name: storable.text(value, limit=HISTORY_LIMIT) for name, value in more.items()}
+    return {"at": at, "what": what, "attempt": attempt, "worker": str(worker_id) if worker_id else "", **kept}
 
 
 class PostgreSQLStatements:
@@ -110,37 +126,42 @@ class PostgreSQLStatements:
         cursor.nextset()
         return cursor
 
-    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[End]) -> int | None:
+    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[RunKey]) -> RunKey | None:
         """See `Statements`."""
         if finished:
             cursor = self._execute(FINISH_AND_CLAIM, *_columns(finished), worker_id, worker_id, published, task_id)
         else:
             cursor = self._execute(CLAIM, worker_id, published, task_id)
         row = cursor.fetchone()
-        return row[0] if row else None
+        return RunKey(*row) if row else None
 
-    def finish(self, worker_id: UUID, finished: Sequence[End]) -> None:
+    def finish(self, worker_id: UUID, finished: Sequence[RunKey]) -> None:
         """See `Statements`."""
         self._execute(FINISH, *_columns(finished), worker_id)
 
-    def fail(self, worker_id: UUID, end: End, error: str, traceback: str) -> None:
+    def fail(self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, announce: bool = False) -> None:
         """See `Statements`."""
-        history = json.dumps([event("failed", worker_id, end[1], error=error)])
-        self._execute(FAIL, error, traceback, history, *end, worker_id)
+        history = json.dumps([event("failed", worker_id, run.attempt, error=error)])
+        kept = storable.text(error), storable.text(traceback, limit=TRACEBACK_LIMIT)
+        statement = FAIL_AND_ANNOUNCE if announce else FAIL
+        self._execute(statement, *kept, history, run.task_id, run.run, worker_id)
+        if announce:
+            self._execute("NOTIFY drumline_ledger")
 
-    def requeue(self, worker_id: UUID, end: End, message: Message, why: str) -> None:
+    def requeue(self, worker_id: UUID, run: RunKey, message: Message, why: str) -> None:
         """See `Statements`."""
         priority, retries = message.properties.get("priority") or 0, message.headers.get("retries") or 0
         self._execute(
             REQUEUE,
             *(message.headers["task"], message.queue, priority, message.dumps(), message.expires_at, message.due_at),
-            *(retries, message.generation, json.dumps([event(why, worker_id, end[1])]), *end, worker_id),
+            *(retries, message.generation, message.generation, json.dumps([event(why, worker_id, run.attempt)])),
+            *(run.task_id, run.run, worker_id),
         )
         self._execute("NOTIFY drumline_ledger")
 
-    def give_back(self, worker_id: UUID, end: End) -> None:
+    def give_back(self, worker_id: UUID, run: RunKey) -> None:
         """See `Statements`."""
-        self._execute(GIVE_BACK, *end, worker_id)
+        self._execute(GIVE_BACK, run.task_id, run.run, worker_id)
 
     def reconnect(self) -> None:
         """See `Statements`."""
@@ -149,36 +170,42 @@ class PostgreSQLStatements:
             self._connection = None
 
 
-def _columns(ends: Sequence[End]) -> tuple[list[UUID], list[int]]:
-    return [task_id for task_id, _ in ends], [attempt for _, attempt in ends]
+def _columns(runs: Sequence[RunKey]) -> tuple[list[UUID], list[int]]:
+    return [run.task_id for run in runs], [run.run for run in runs]
 
 
 class PortableStatements:
     """The same through Django, for a database with a single writer."""
 
-    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[End]) -> int | None:
+    def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[RunKey]) -> RunKey | None:
         """See `Statements`."""
         self.finish(worker_id, finished)
         row = DurableTask.objects.filter(id=task_id, state=State.QUEUED, due_at__lte=datetime.now(UTC))
-        if not row.update(state=State.RUNNING, worker_id=worker_id, attempt=F("attempt") + 1, started_at=Now()):
+        started = {"run": F("run") + 1, "attempt": F("attempt") + 1, "started_at": Now()}
+        if not row.update(state=State.RUNNING, worker_id=worker_id, **started):
             return None
-        return DurableTask.objects.values_list("attempt", flat=True).get(id=task_id)
+        return RunKey(*DurableTask.objects.values_list("id", "run", "attempt").get(id=task_id))
 
-    def finish(self, worker_id: UUID, finished: Sequence[End]) -> None:
+    def finish(self, worker_id: UUID, finished: Sequence[RunKey]) -> None:
         """See `Statements`."""
-        for end in finished:
-            _mine(worker_id, end).update(state=State.FINISHED, finished_at=Now())
+        for run in finished:
+            _mine(worker_id, run).update(state=State.FINISHED, finished_at=Now())
 
-    def fail(self, worker_id: UUID, end: End, error: str, traceback: str) -> None:
+    def fail(self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, announce: bool = False) -> None:
         """See `Statements`."""
-        for row in _mine(worker_id, end):
-            row.state, row.finished_at, row.error, row.traceback = State.DEAD, datetime.now(UTC), error, traceback
-            row.history.append(event("failed", worker_id, end[1], error=error))
+        for row in _mine(worker_id, run):
+            row.state, row.finished_at = State.DEAD, datetime.now(UTC)
+            row.error, row.traceback = storable.text(error), storable.text(traceback, limit=TRACEBACK_LIMIT)
+            row.history.append(event("failed", worker_id, run.attempt, error=error))
             row.save()
+            if announce:
+                Announcement.objects.get_or_create(task_id=row.id)
 
-    def requeue(self, worker_id: UUID, end: End, message: Message, why: str) -> None:
+    def requeue(self, worker_id: UUID, run: RunKey, message: Message, why: str) -> None:
         """See `Statements`."""
-        for row in _mine(worker_id, end):
+        for row in _mine(worker_id, run):
+            if row.generation < message.generation:
+                row.attempt = 0
             row.state, row.published_at, row.name, row.queue = (
                 State.QUEUED,
                 None,
@@ -188,17 +215,17 @@ class PortableStatements:
             row.priority, row.message = message.properties.get("priority") or 0, message.dumps()
             row.due_at, row.expires_at = message.due_at or datetime.now(UTC), message.expires_at
             row.retries, row.generation = message.headers.get("retries") or 0, message.generation
-            row.history.append(event(why, worker_id, end[1]))
+            row.history.append(event(why, worker_id, run.attempt))
             row.save()
 
-    def give_back(self, worker_id: UUID, end: End) -> None:
+    def give_back(self, worker_id: UUID, run: RunKey) -> None:
         """See `Statements`."""
-        _mine(worker_id, end).update(state=State.QUEUED, attempt=F("attempt") - 1, published_at=Now())
+        _mine(worker_id, run).update(state=State.QUEUED, attempt=F("attempt") - 1, published_at=Now())
 
     def reconnect(self) -> None:
         """See `Statements`."""
         connection.close()
 
 
-def _mine(worker_id: UUID, end: End) -> Any:
-    return DurableTask.objects.filter(Q(id=end[0], attempt=end[1], worker_id=worker_id, state=State.RUNNING))
+def _mine(worker_id: UUID, run: RunKey) -> Any:
+    return DurableTask.objects.filter(Q(id=run.task_id, run=run.run, worker_id=worker_id, state=State.RUNNING))

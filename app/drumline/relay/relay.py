@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 
 from drumline import conf
 from drumline.ledger import services
+from drumline.ledger.announcements import ResultsUnavailableError, announce_ends
 from drumline.ledger.message import Message
 from drumline.ledger.publishing import PublishError, breaker, publish
 from drumline.models import DurableTask, Worker
@@ -35,6 +36,11 @@ MARGIN = timedelta(seconds=5)
 # Seconds between two looks for rows that were kept long enough.
 PURGE = 10.0
 PURGE_BATCH = 2000
+# Ends in one round: each costs a few statements, or a round trip to another result backend.
+EXPIRE_BATCH = 1000
+ANNOUNCE_BATCH = 100
+# Seconds for which a result backend that does not answer is left alone.
+ANNOUNCE_PAUSE = 30.0
 
 
 class Relay:
@@ -45,16 +51,18 @@ class Relay:
         self._beats: dict[UUID, tuple[int, float]] = {}
         self._watermarks: dict[tuple[str, int], datetime] = {}
         self._purge_due = 0.0
+        self._announce_due = 0.0
         self.published = self.lost = self.reclaimed = 0
 
     def round(self) -> float:
         """Do all there is to do; return for how many seconds nothing is due."""
         self.reclaimed += self.reclaim()
         self.lost += self.find_lost()
-        services.tasks_expire()
+        more = services.tasks_expire(limit=EXPIRE_BATCH) == EXPIRE_BATCH
         self.published += self.publish_due()
+        more |= self._announce()
         self._purge()
-        return self._seconds_to_next()
+        return 0.0 if more else self._seconds_to_next()
 
     def status(self) -> str:
         """Say what was done since the start."""
@@ -130,6 +138,17 @@ class Relay:
         for queue in empty_queues(suspects):
             lost += _mark(_published(queue, before))
         return lost
+
+    def _announce(self) -> bool:
+        """Make known to Celery what ended without it; return whether there is more."""
+        if self._clock() < self._announce_due:
+            return False
+        try:
+            return announce_ends(limit=ANNOUNCE_BATCH) == ANNOUNCE_BATCH
+        except ResultsUnavailableError as error:
+            logger.warning("relay_results_unavailable", error=str(error))
+            self._announce_due = self._clock() + ANNOUNCE_PAUSE
+            return False
 
     def _purge(self) -> None:
         if self._clock() < self._purge_due:

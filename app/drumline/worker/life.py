@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
@@ -23,7 +24,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from drumline.ledger import services
+from drumline.ledger import services, storable
+from drumline.ledger.database_errors import is_unavailable
 from drumline.ledger.message import ledger_id
 from drumline.models import DurableTask, Worker
 from drumline.relay.depth import queue_depths
@@ -113,13 +115,13 @@ class Life(threading.Thread):
                     beat_due = time.monotonic() + HEARTBEAT
                 self._work_off(seconds=1.0)
             except (DatabaseError, InterfaceError) as error:
-                logger.warning("worker_database_unavailable", error=str(error))
+                logger.warning("worker_database_unavailable", error=storable.error_text(error))
                 connection.close()
                 time.sleep(1)
             except Exception:
-                # Without this thread the relay takes the worker for dead, while it works on.
-                logger.exception("worker_work_dropped")
-                self._unfinished = None
+                # Without this thread the relay would take a worker that works for dead.
+                logger.exception("worker_life_failed")
+                time.sleep(1)
 
     def end(self) -> None:
         """Write what is left, and give back what still runs; the database has five seconds for it."""
@@ -149,10 +151,20 @@ class Life(threading.Thread):
                     self._unfinished = self._work.get(timeout=seconds) if seconds else self._work.get_nowait()
                 except queue.Empty:
                     return
-            self._unfinished()
+            self._do(self._unfinished)
             self._unfinished = None
             # Only for the first: whoever ends the worker waits for this thread.
             seconds = 0
+
+    def _do(self, work: Callable[[], object]) -> None:
+        """Do a database call; raise only while the database is away, since any other error would come again for ever."""
+        try:
+            work()
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            # What the call was about stays claimed by this worker, which takes it back after LEFT_OPEN seconds.
+            logger.exception("worker_call_refused", call=repr(work))
 
     def _beat(self) -> None:
         if not self._registered:
@@ -176,7 +188,8 @@ class Life(threading.Thread):
         self._left_open = {task_id: self._left_open.get(task_id, now) for task_id in ids}
         for task_id, since in self._left_open.items():
             if now - since > LEFT_OPEN:
-                services.task_lost(task_id, worker_id=_id, error="its process died before it was closed")
+                lost = partial(services.task_lost, task_id, worker_id=_id)
+                self._do(partial(lost, error="its process died before it was closed"))
 
     def _register(self) -> None:
         name = self.controller.hostname

@@ -109,12 +109,12 @@ def defer_unknown(message: Any, name: str, id: str, **_: Any) -> None:  # noqa: 
 
 @signals.task_revoked.connect
 def discard_revoked(request: Any, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002  Celery's name
-    """Discard what was revoked or expired; what a stopping worker cancels is no such thing."""
+    """Discard what was terminated, or revoked by a project's own request class; not what a stopping worker cancels."""
     this = life.current()
-    if getattr(request, "durable", False) and this is not None and not this.draining:
+    if getattr(request, "durable", False) and this is not None and (expired or not this.draining):
         reason = "expired before it was started" if expired else "revoked"
-        ids = [ledger_id(request.id)]
-        this.later(partial(services.tasks_discard, ids, reason=reason, by="Celery", worker_id=life.current_id()))
+        terminated = partial(services.task_terminated, ledger_id(request.id), worker_id=life.current_id())
+        this.later(partial(terminated, reason=reason, generation=request.replaced_task_nesting or 0))
 
 
 @signals.task_prerun.connect

@@ -64,6 +64,20 @@ class LedgerRequest(Request):
             self._tell(services.task_failed, f"it took longer than its time limit ({error})")
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: FBT001  Celery's signature
+        """Leave the end of a task that waits to its row, which several workers and the relay may discard at once.
+
+        Celery would store REVOKED for a second delivery of a task that has ended, too.
+        """
+        if terminated or not self.durable:
+            super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]  # incomplete stubs
+            return
+        task_ready(self)
+        self.send_event("task-revoked", terminated=terminated, signum=signum, expired=expired)
+        self.acknowledge()
+        self._already_revoked = True
+        life.later(partial(services.task_revoked, ledger_id(self.id), expired=expired))
+
     def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001  Celery's signature
         """Leave the hard limit to `on_failure`, which is called before and would report it a second time."""
         if soft or not self.durable:
@@ -72,4 +86,5 @@ class LedgerRequest(Request):
         return None
 
     def _tell(self, service: Any, error: str) -> None:
-        life.later(partial(service, ledger_id(self.id), worker_id=life.current_id(), error=error))
+        which = {"worker_id": life.current_id(), "generation": self.replaced_task_nesting or 0}
+        life.later(partial(service, ledger_id(self.id), error=error, **which))

@@ -35,20 +35,20 @@ def test_a_tasks_way_can_be_followed(ada, task):
     assert (queued["id"], queued["state"], queued["queue"]) == (str(task.id), "queued", "high")
     assert (queued["attempts"], queued["started_at"]) == (0, None)
 
-    PortableStatements().claim(task.id, 0.0, WORKER, [])
+    run = PortableStatements().claim(task.id, 0.0, WORKER, [])
     running = status(ada, task.id)
     assert (running["state"], running["attempts"], running["finished_at"]) == ("running", 1, None)
     assert running["started_at"] is not None
 
-    PortableStatements().finish(WORKER, [(task.id, 1)])
+    PortableStatements().finish(WORKER, [run])
     finished = status(ada, task.id)
     assert (finished["state"], finished["error"]) == ("finished", "")
     assert finished["finished_at"] is not None
 
 
 def test_of_an_error_only_the_class_is_told(ada, task):
-    PortableStatements().claim(task.id, 0.0, WORKER, [])
-    PortableStatements().fail(WORKER, (task.id, 1), "ValueError: the secret plan: all of it", "the secret traceback")
+    run = PortableStatements().claim(task.id, 0.0, WORKER, [])
+    PortableStatements().fail(WORKER, run, "ValueError: the secret plan: all of it", "the secret traceback")
     dead = status(ada, task.id)
     assert (dead["state"], dead["error"]) == ("dead", "ValueError")
 

@@ -18,7 +18,7 @@ from django.test import Client
 from structlog.contextvars import clear_contextvars
 
 from config import env, sentry
-from drumline.ledger import services
+from drumline.ledger import announcements
 from drumline.ledger.message import Message
 from drumline.models import DurableTask
 from tests.app.config.test_settings import APP, PRODUCTION
@@ -99,11 +99,11 @@ def test_a_dead_letter_that_no_process_could_report_arrives_too(reported, monkey
     monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
     charge.apply_async((7, SECRET), task_id="11111111-2222-4333-8444-555555555555")
     row = DurableTask.objects.get()
-    services.announce_failure(row, WorkerLostError("its worker died"))
+    announcements.announce_failure(row, WorkerLostError("its worker died"))
     unknown = Message.loads(row.message)
     unknown.headers["task"] = row.name = "tests.gone"
     row.message = unknown.dumps()
-    services.announce_failure(row, NotRegistered("tests.gone"))
+    announcements.announce_failure(row, NotRegistered("tests.gone"))
 
     lost, gone = reported()
     assert lost["tags"] == {"task": "tests.charge", "task_id": "11111111-2222-4333-8444-555555555555"}

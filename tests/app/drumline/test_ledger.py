@@ -8,8 +8,9 @@ from celery import current_app, signals
 from celery.exceptions import NotRegistered
 
 from drumline.ledger import services
+from drumline.ledger.announcements import announce_ends
 from drumline.ledger.message import Message, ledger_id
-from drumline.ledger.statements import PortableStatements
+from drumline.ledger.statements import PortableStatements, RunKey
 from drumline.models import DurableTask
 
 pytestmark = pytest.mark.django_db
@@ -34,7 +35,7 @@ def queued(broker) -> DurableTask:  # noqa: ARG001  it stands in for the broker
 
 @pytest.fixture
 def running(queued) -> DurableTask:
-    assert PortableStatements().claim(queued.id, 0.0, WORKER, []) == 1
+    assert PortableStatements().claim(queued.id, 0.0, WORKER, []) == (queued.id, 1, 1)
     queued.refresh_from_db()
     return queued
 
@@ -69,7 +70,7 @@ def test_a_sent_task_is_a_queued_row_with_its_whole_message(queued):
 def test_only_one_of_two_claims_gets_the_row(queued):
     claims = PortableStatements()
 
-    assert claims.claim(queued.id, 0.0, WORKER, []) == 1
+    assert claims.claim(queued.id, 0.0, WORKER, []) == (queued.id, 1, 1)
     assert claims.claim(queued.id, 0.0, uuid.uuid4(), []) is None
 
 
@@ -84,21 +85,19 @@ def test_a_delayed_task_is_neither_published_nor_claimed_before_its_time(broker)
 
 
 def test_a_close_of_an_earlier_attempt_changes_nothing(running):
-    PortableStatements().finish(WORKER, [(running.id, 0), (running.id, 2)])
-    PortableStatements().finish(uuid.uuid4(), [(running.id, 1)])
+    PortableStatements().finish(WORKER, [RunKey(running.id, 0, 1), RunKey(running.id, 2, 1)])
+    PortableStatements().finish(uuid.uuid4(), [RunKey(running.id, 1, 1)])
 
     running.refresh_from_db()
     assert running.state == State.RUNNING
 
 
-def test_a_task_whose_process_died_is_queued_again_until_its_last_attempt(
-    running, failures, django_capture_on_commit_callbacks
-):
+def test_a_task_whose_process_died_is_queued_again_until_its_last_attempt(running, failures):
     for attempt in (1, 2):
         assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
-        assert PortableStatements().claim(running.id, 0.0, WORKER, []) == attempt + 1
-    with django_capture_on_commit_callbacks(execute=True):
-        assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.DEAD
+        assert PortableStatements().claim(running.id, 0.0, WORKER, []) == (running.id, attempt + 1, attempt + 1)
+    assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.DEAD
+    announce_ends()
 
     running.refresh_from_db()
     assert running.error == "killed (attempt 3, the last one)"
@@ -140,14 +139,12 @@ def test_a_running_task_is_not_discarded(running):
     assert services.tasks_discard(ids(running), reason="impatience", by="ada") == 0
 
 
-def test_a_task_that_nobody_knows_waits_longer_each_time_and_is_a_dead_letter_at_last(
-    queued, failures, django_capture_on_commit_callbacks
-):
+def test_a_task_that_nobody_knows_waits_longer_each_time_and_is_a_dead_letter_at_last(queued, failures):
     waits = []
-    with django_capture_on_commit_callbacks(execute=True):
-        while services.task_deferred(queued.id, error="unknown task") == State.QUEUED:
-            queued.refresh_from_db()
-            waits.append(round((queued.due_at - datetime.now(UTC)).total_seconds()))
+    while services.task_deferred(queued.id, error="unknown task") == State.QUEUED:
+        queued.refresh_from_db()
+        waits.append(round((queued.due_at - datetime.now(UTC)).total_seconds()))
+    announce_ends()
 
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     queued.refresh_from_db()

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import structlog
+from celery import current_app
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -33,6 +34,8 @@ class Command(BaseCommand):
             signal.signal(number, self._stop)
         relay, listener, answered = Relay(), Listener(), True
         heartbeat_due = 0.0
+        # It reports ends to the signals and with the options that the tasks' modules define.
+        current_app.loader.import_default_modules()
         # Ready at once: a database that is slow to start is no reason to start the relay again.
         sd_notify("READY=1", "STATUS=starting")
         while not self.stopping:

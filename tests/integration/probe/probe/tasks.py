@@ -4,9 +4,10 @@ import os
 import signal
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from celery import chord, shared_task
+from celery import chain, chord, shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker.control import control_command
 from django.contrib.auth import get_user_model
@@ -94,6 +95,39 @@ def replace_itself(self, folder: str, names: list[str]) -> None:
     if len(names) == 1:
         raise self.replace(note.si(folder, names[0]))
     raise self.replace(chord([note.si(folder, name) for name in names], note_all.s(folder)))
+
+
+@shared_task(name="probe.fail_unspeakably")
+def fail_unspeakably(how: str) -> None:
+    """Fail with an error that no database takes as it is, or that has no text at all."""
+    if how == "speechless":
+        raise SpeechlessError
+    raise ValueError({"nul": "a\0b", "surrogate": "caf\udce9.csv", "long": "x" * 3_000_000}[how])
+
+
+class SpeechlessError(Exception):
+    """An error whose text raises."""
+
+    def __str__(self) -> str:
+        """Raise, as the error of a library that formats what it does not have."""
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+@shared_task(name="probe.retry_once", bind=True, max_retries=1)
+def retry_once(self, folder: str, name: str, headers: str = "") -> None:
+    """Succeed the second time."""
+    if not self.request.retries:
+        odd = {"date": {"at": datetime.now(UTC)}, "refused": {"at": {(1, 2): 3}}, "": None}[headers]
+        raise self.retry(countdown=0, headers=odd)
+    note(folder, name)
+
+
+@shared_task(name="probe.replace_by_a_chain", bind=True)
+def replace_by_a_chain(self, folder: str, name: str) -> None:
+    """Go on as two tasks, each of which succeeds the second time."""
+    raise self.replace(chain(retry_once.si(folder, f"{name}-a"), retry_once.si(folder, f"{name}-b")))
 
 
 @shared_task(name="probe.best_effort", durable=False)
