@@ -5,12 +5,14 @@ names a task for a complete one. An error of either is none of the broker's, and
 """
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 from uuid import uuid4
 
 import structlog
 from celery.exceptions import InvalidTaskError
-from kombu.transport import redis, virtual
+from kombu.transport import virtual
 from kombu.utils.json import loads
 
 logger = structlog.get_logger(__name__)
@@ -47,9 +49,12 @@ def _loads(text: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def install() -> None:
-    """Have every worker of this process read its list so."""
-    redis.Channel.Message = Envelope
-    redis.loads = _loads  # type: ignore[attr-defined]  # what kombu imports there
+    """Have every worker of this process read its list so; nothing is to be done where Redis' client is not installed."""
+    if find_spec("redis") is None:
+        return
+    transport = import_module("kombu.transport.redis")
+    transport.Channel.Message = Envelope
+    transport.loads = _loads  # type: ignore[attr-defined]  # what kombu imports there
 
 
 def guard(consumer: Any) -> None:

@@ -162,6 +162,16 @@ def test_every_queue_on_rabbitmq_is_durable_and_none_is_exclusive():
     assert [queue[0] for queue in queues if queue[1:] != [True, False, False]] == []
 
 
+def test_a_worker_on_rabbitmq_needs_no_client_of_redis():
+    told = run(
+        "-c",
+        "import sys; sys.modules['redis'] = None; import django; django.setup(); "
+        "from drumline.worker import envelopes; envelopes.install(); print('ready')",
+        CELERY_BROKER_URL="amqp://app:p@127.0.0.1:1/drumline",
+    )
+    assert told.stdout == "ready\n", told.stderr
+
+
 @pytest.mark.parametrize(
     ("entry", "last", "due"),
     [
