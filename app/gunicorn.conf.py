@@ -1,5 +1,10 @@
 """gunicorn, as systemd starts it: the listening socket is inherited (LISTEN_FDS), so nothing is bound here."""
 
+import os
+from typing import Any
+
+from gunicorn import systemd
+
 from config import env
 from config.settings.logging import log_level, structured
 
@@ -25,3 +30,19 @@ preload_app = False
 control_socket_disable = True
 # django_structlog writes the line of a request, with its id.
 accesslog = None
+
+# Where systemd hears READY, kept from gunicorn: its master says READY before any worker has imported the application.
+_notify_socket = ""
+
+
+def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
+    """Take systemd's socket out of the environment, where gunicorn's own READY would look for it."""
+    global _notify_socket  # noqa: PLW0603  the one place that a worker inherits from its master
+    _notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
+
+
+def post_worker_init(worker: Any) -> None:
+    """Say READY from a worker that has imported the application and is about to answer."""
+    if _notify_socket:
+        os.environ["NOTIFY_SOCKET"] = _notify_socket
+        systemd.sd_notify("READY=1\nSTATUS=A worker process answers", worker.log, unset_environment=True)
