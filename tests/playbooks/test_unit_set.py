@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.rendering import ANSIBLE
 
@@ -69,3 +75,160 @@ def test_a_working_directory_that_is_no_link_changes_without_a_restart(tmp_path:
 @pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
 def test_a_unit_that_does_not_run_is_started(unit: dict[str, str], state: str) -> None:
     assert unit_set._stale(unit | {"ActiveState": state}) == state
+
+
+# Plays systemd by a few files: a unit is a file of its properties, and every call is written down.
+SYSTEMCTL = """#!{python}
+import fnmatch, pathlib, sys
+here = pathlib.Path(__file__).parent
+verb, *arguments = [a for a in sys.argv[1:] if a != "--no-ask-password"]
+options = [a for a in arguments if a.startswith("--")]
+names = [a for a in arguments if not a.startswith("--")]
+units = {{p.name: dict(line.split("=", 1) for line in p.read_text().splitlines()) for p in (here / "units").iterdir()}}
+with open(here / "calls", "a") as calls:
+    calls.write(" ".join([verb, *names]) + "\\n")
+if verb == "show":
+    for name, unit in units.items():
+        shown = name in names or ("*" in names and (unit["ActiveState"] == "active" or "--all" in options))
+        if shown:
+            print("\\n".join(f"{{key}}={{value}}" for key, value in unit.items()) + "\\n")
+elif verb == "list-units":
+    states = next(o for o in options if o.startswith("--state=")).removeprefix("--state=").split(",")
+    for name, unit in units.items():
+        if unit["ActiveState"] in states and any(fnmatch.fnmatch(name, pattern) for pattern in names):
+            print(name, "loaded", unit["ActiveState"])
+elif verb == "restart":
+    for name in names:
+        units[name]["ActiveState"] = "active"
+        (here / "units" / name).write_text("\\n".join(f"{{k}}={{v}}" for k, v in units[name].items()))
+elif verb in ("is-enabled", "is-active"):
+    print({{"is-enabled": "enabled", "is-active": "active"}}[verb])
+"""
+
+
+class Systemd:
+    """A host of which the module sees what a stub of systemctl says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "units").mkdir()
+        (folder / "fragment").touch()
+        moment = time.time() - HOUR
+        os.utime(folder / "fragment", (moment, moment))
+        for name, text in {
+            "systemctl": SYSTEMCTL.format(python=sys.executable),
+            "journalctl": "#!/bin/sh\necho its end",
+        }.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(stat.S_IRWXU)
+
+    def unit(self, name: str, **properties: str) -> None:
+        started = str(int((time.clock_gettime(time.CLOCK_MONOTONIC) - HOUR / 2) * 1e6))
+        known = {
+            "Id": name,
+            "ActiveState": "active",
+            "MainPID": "1",
+            "NRestarts": "0",
+            "FragmentPath": str(self.folder / "fragment"),
+            "DropInPaths": "",
+            "NeedDaemonReload": "no",
+            "ActiveEnterTimestampMonotonic": started,
+            "ExecMainStartTimestampMonotonic": started,
+        }
+        text = "\n".join(f"{key}={value}" for key, value in (known | properties).items())
+        (self.folder / "units" / name).write_text(text)
+
+    def bring(self, **parameters: Any) -> dict[str, Any]:
+        ran = subprocess.run(
+            [sys.executable, str(ANSIBLE / "plugins/modules/unit_set.py")],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters | {"_ansible_tmpdir": str(self.folder)}}),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PATH": f"{self.folder}:{os.environ['PATH']}"},
+        )
+        answer: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1]) if ran.stdout else {"msg": ran.stderr}
+        return answer
+
+    def calls(self, *verbs: str) -> list[str]:
+        calls = (self.folder / "calls").read_text().splitlines()
+        return [call for call in calls if call.split()[0] in verbs]
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Systemd:
+    return Systemd(tmp_path)
+
+
+def test_a_stopped_unit_whose_definition_has_changed_starts_with_the_new_one(systemd: Systemd) -> None:
+    systemd.unit("drumline-beat.service", ActiveState="inactive", NeedDaemonReload="yes")
+
+    systemd.bring(waves=[["drumline-beat.service"]])
+
+    assert systemd.calls("daemon-reload", "restart") == ["daemon-reload", "restart drumline-beat.service"]
+
+
+def test_what_is_in_no_wave_is_stopped_and_disabled_also_when_it_fails_to_start(systemd: Systemd) -> None:
+    systemd.unit("drumline-worker@low-1.service")
+    systemd.unit("drumline-worker@low-2.service")
+    systemd.unit("drumline-beat.service", ActiveState="failed")
+
+    answer = systemd.bring(
+        waves=[["drumline-worker@low-1.service"]], owned=["drumline-worker@*.service", "drumline-beat.service"]
+    )
+
+    leftover = "drumline-beat.service drumline-worker@low-2.service"
+    assert answer["stopped"] == leftover.split()
+    assert systemd.calls("stop", "disable") == [f"stop {leftover}", f"disable {leftover}"]
+
+
+def test_a_target_that_this_host_still_has_is_no_leftover(systemd: Systemd) -> None:
+    systemd.unit("drumline.target")
+
+    answer = systemd.bring(waves=[], owned=["drumline.target"], enabled=["drumline.target"])
+
+    assert answer["stopped"] == []
+
+
+def test_a_unit_that_restarts_by_itself_while_it_settles_is_a_failure_with_its_journal(systemd: Systemd) -> None:
+    systemd.unit("drumline-beat.service", ActiveState="inactive", NRestarts="1")
+
+    answer = systemd.bring(waves=[["drumline-beat.service"]], settle=5)
+
+    assert answer["units"] == ["drumline-beat.service"]
+    assert "drumline-beat.service ended soon after its start. Its journal ends:\nits end" in answer["msg"]
+
+
+def test_a_web_that_loses_its_processes_while_it_settles_is_a_failure(systemd: Systemd) -> None:
+    # Its child ends once the module has looked at it: the fourth look is the first after the restart.
+    looks = f"while [ $(grep -c ^show {systemd.folder}/calls) -lt 5 ]; do sleep 0.05; done"
+    (systemd.folder / "calls").touch()
+    command = (
+        f"import subprocess; c = subprocess.Popen(['sh', '-c', {looks!r}]); print('up', flush=True); c.wait(); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as gunicorn:
+        assert gunicorn.stdout
+        assert gunicorn.stdout.readline() == "up\n"
+        systemd.unit("drumline-web.service", ActiveState="inactive", MainPID=str(gunicorn.pid))
+
+        answer = systemd.bring(waves=[["drumline-web.service"]], settle=20, steady=["drumline-web.service"])
+        gunicorn.kill()
+
+    assert "drumline-web.service lost processes soon after its start" in answer["msg"]
+
+
+def test_what_is_left_alone_needs_no_time_to_settle(systemd: Systemd) -> None:
+    systemd.unit("drumline-beat.service", NRestarts="3")
+
+    assert systemd.bring(waves=[["drumline-beat.service"]], settle=600)["changed"] is False
+
+
+def test_a_host_drains_what_it_no_longer_runs_before_it_loses_the_files_that_the_drain_reads() -> None:
+    tasks = yaml.safe_load((ANSIBLE / "roles/app_services/tasks/systemd.yml").read_text())
+    stops = next(number for number, task in enumerate(tasks) if "unit_set" in task)
+    purges = [number for number, task in enumerate(tasks) if (task.get("file_set") or {}).get("purge")]
+
+    assert purges
+    assert min(purges) > stops, "a unit would be stopped after its environment file is gone"

@@ -28,6 +28,10 @@ options:
     description: Seconds that a process may take to be ready.
     type: int
     default: 100
+  settle:
+    description: Seconds that what was restarted must stay up.
+    type: int
+    default: 0
 author: Drumline
 """
 
@@ -200,6 +204,19 @@ class Programs:
                     raise ProgramError(self._tell(name, "ended before it was" if ended else "did not become"))
             time.sleep(_LOOK)
 
+    def settle(self, names: list[str], seconds: float) -> None:
+        """Return once they have stayed up, each as the same process."""
+        pids = {name: one["pid"] for name, one in self.states().items() if name in names}
+        deadline = time.monotonic() + seconds
+        while True:
+            states = self.states()
+            for name in names:
+                if states[name]["pid"] != pids[name] or not self.ready(name, states):
+                    raise ProgramError(self._tell(name, "ended soon after it was"))
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(_LOOK)
+
     def ready(self, name: str, states: dict[str, dict]) -> bool:
         """Whether a process has said so in its present life."""
         one = states[name]
@@ -229,7 +246,7 @@ def _name(one: dict[str, str]) -> str:
     return one["name"] if one["name"] == one["group"] else f"{one['group']}:{one['name']}"
 
 
-def bring(waves: list[list[str]], path: str, ready_timeout: float, *, check_mode: bool) -> dict:
+def bring(waves: list[list[str]], path: str, ready_timeout: float, *, check_mode: bool, settle: float = 0) -> dict:
     """Restart what is stale, wave by wave, stop what is left over, and tell both."""
     names = [name for wave in waves for name in wave]
     if check_mode and not os.path.exists(path):
@@ -246,6 +263,8 @@ def bring(waves: list[list[str]], path: str, ready_timeout: float, *, check_mode
                 if wanted := [name for name in wave if programs.stale(name, states)]:
                     programs.restart(wanted)
                 programs.wait(wave)
+            if due:
+                programs.settle(due, settle)
             programs.remove(leftover)
     return {
         "changed": bool(due or leftover),
@@ -262,14 +281,17 @@ def main() -> None:
             "waves": {"type": "list", "elements": "list", "required": True},
             "socket": {"type": "path", "default": "/run/drumline-supervisor/supervisor.sock"},
             "ready_timeout": {"type": "int", "default": 100},
+            "settle": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
-    waves, path, ready_timeout = (module.params[name] for name in ("waves", "socket", "ready_timeout"))
+    waves, path, ready_timeout, settle = (
+        module.params[name] for name in ("waves", "socket", "ready_timeout", "settle")
+    )
     try:
-        module.exit_json(**bring(waves, path, ready_timeout, check_mode=module.check_mode))
+        module.exit_json(**bring(waves, path, ready_timeout, check_mode=module.check_mode, settle=settle))
     except ProgramError as error:
-        module.fail_json(msg=f"{error}\n\nMend the cause and run the playbook again: it goes on from here.")
+        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

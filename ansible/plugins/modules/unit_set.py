@@ -13,7 +13,10 @@ description:
     run that follows a failed one finishes its work.
   - Waves are restarted one after the other, the units of one wave together, and each wave must be active
     before the next begins. That is what keeps a queue served - put its instances in different waves.
-  - Active units that match I(owned) and are in no wave are stopped.
+  - Each restarted unit must then stay up for I(settle) seconds on the same main process; a unit of I(steady) must
+    keep its child processes as well, since gunicorn replaces those that crash and stays up itself.
+  - Units that match I(owned) and are in no wave and not in I(enabled) are stopped, as their own definition says, and
+    disabled. Their files must still be there - ExecStop reads the environment files too.
 options:
   waves:
     description: Lists of unit names in the order of their restart.
@@ -27,6 +30,15 @@ options:
     default: []
   enabled:
     description: Targets to start now and at boot; they are never restarted.
+    type: list
+    elements: str
+    default: []
+  settle:
+    description: Seconds that what was restarted must stay up.
+    type: int
+    default: 0
+  steady:
+    description: Units whose child processes must also stay the same while they settle.
     type: list
     elements: str
     default: []
@@ -44,10 +56,14 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 _PROPERTIES = (
-    "Id,ActiveState,FragmentPath,DropInPaths,EnvironmentFiles,WorkingDirectory,"
+    "Id,ActiveState,MainPID,NRestarts,FragmentPath,DropInPaths,EnvironmentFiles,WorkingDirectory,"
     "ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
 )
-_JOURNAL_LINES = "25"
+# Of a unit that is stopped for good, "failed" may be how a start that never ended is seen.
+_UP = "active,activating,reloading,deactivating,failed"
+_JOURNAL_LINES = "20"
+# Seconds between two looks at units that settle.
+_LOOK = 0.5
 
 
 class Units:
@@ -74,11 +90,11 @@ class Units:
             shown[properties["Id"]] = properties
         return shown
 
-    def active(self, patterns: list[str]) -> list[str]:
-        """Units that match and run, or are about to."""
+    def up(self, patterns: list[str]) -> list[str]:
+        """Units that match and run, are about to, or have failed."""
         if not patterns:
             return []
-        out = self.run("list-units", "--plain", "--no-legend", "--state=active,activating,reloading", *patterns)
+        out = self.run("list-units", "--plain", "--no-legend", f"--state={_UP}", *patterns)
         return [line.split()[0] for line in out.splitlines() if line.strip()]
 
 
@@ -102,17 +118,62 @@ def _stale(unit: dict[str, str]) -> str | None:
     return None
 
 
-def _fail(module: AnsibleModule, failed: list[str]) -> None:
-    told = []
-    for name in failed:
+def _children(pid: str) -> set[str]:
+    """The child processes of a process."""
+    children = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as handle:
+                    parent = handle.read().rsplit(")", 1)[1].split()[1]
+            except OSError:
+                continue
+            if parent == pid:
+                children.add(entry)
+    return children
+
+
+def _processes(units: Units, names: list[str], steady: list[str]) -> dict[str, tuple[str, set[str]]]:
+    """Main process of each unit that is up since its start, with its children where these must stay."""
+    return {
+        name: (unit.get("MainPID", "0"), _children(unit["MainPID"]) if name in steady else set())
+        for name, unit in units.show(names).items()
+        # A socket has neither a main process nor restarts.
+        if unit["ActiveState"] == "active" and unit.get("NRestarts", "0") == "0"
+    }
+
+
+def _settle(units: Units, names: list[str], steady: list[str], seconds: float) -> dict[str, str]:
+    """What happened, by name, to the units that did not stay up."""
+    before = _processes(units, names, steady)
+    deadline = time.monotonic() + seconds
+    while True:
+        now = _processes(units, names, steady)
+        fallen = {}
+        for name in names:
+            pid, children = before.get(name, ("", set()))
+            pid_now, children_now = now.get(name, ("", set()))
+            if not pid or pid != pid_now:
+                fallen[name] = "ended soon after its start"
+            elif children - children_now:
+                fallen[name] = "lost processes soon after its start"
+        left = deadline - time.monotonic()
+        if fallen or left <= 0:
+            return fallen
+        time.sleep(min(_LOOK, left))
+
+
+def _fail(module: AnsibleModule, failed: dict[str, str], since: float) -> None:
+    reports = []
+    for name, what in failed.items():
         _, journal, _ = module.run_command(
-            ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={_JOURNAL_LINES}", f"--unit={name}"]
+            [
+                *["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={_JOURNAL_LINES}"],
+                *[f"--since=@{int(since)}", f"--unit={name}"],
+            ]
         )
-        told.append(f"{name} did not become active. Its journal ends:\n{journal.rstrip()}")
-    module.fail_json(
-        msg="\n\n".join(told) + "\n\nMend the cause and run the playbook again: it goes on from here.",
-        failed=failed,
-    )
+        reports.append(f"{name} {what}. Its journal ends:\n{journal.rstrip()}")
+    module.fail_json(msg="\n\n".join(reports), units=list(failed))
 
 
 def main() -> None:
@@ -122,6 +183,8 @@ def main() -> None:
             "waves": {"type": "list", "elements": "list", "required": True},
             "owned": {"type": "list", "elements": "str", "default": []},
             "enabled": {"type": "list", "elements": "str", "default": []},
+            "settle": {"type": "int", "default": 0},
+            "steady": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -129,13 +192,14 @@ def main() -> None:
     waves = [wave for wave in module.params["waves"] if wave]
     names = [name for wave in waves for name in wave]
 
-    # Any unit of the host: a slice or the target that changed is in no wave.
-    if not module.check_mode and "=yes" in units.run("show", "--property=NeedDaemonReload", "*"):
+    # Any unit of the host: a slice or the target that changed is in no wave. All of them: without --all only active
+    # units are shown, and a stopped one would start later by its old definition.
+    if not module.check_mode and "=yes" in units.run("show", "--all", "--property=NeedDaemonReload", "*"):
         units.run("daemon-reload")
-    shown = units.show(names)
+    shown = units.show(names) if names else {}
     reasons = {name: _stale(shown[name]) for name in names}
     due = [name for name in names if reasons[name]]
-    leftover = sorted(set(units.active(module.params["owned"])) - set(names))
+    leftover = sorted(set(units.up(module.params["owned"])) - set(names) - set(module.params["enabled"]))
     # Started and never restarted: a target would take all of its units with it.
     targets = [
         name
@@ -145,6 +209,7 @@ def main() -> None:
     ]
 
     if not module.check_mode:
+        since = time.time()
         for wave in waves:
             wanted = [name for name in wave if name in due]
             if not wanted:
@@ -154,9 +219,13 @@ def main() -> None:
             after = units.show(wanted)
             failed = [name for name in wanted if after[name]["ActiveState"] != "active"]
             if failed:
-                _fail(module, failed)
+                _fail(module, dict.fromkeys(failed, "did not become active"), since)
+        if due and (fallen := _settle(units, due, module.params["steady"], module.params["settle"])):
+            _fail(module, fallen, since)
         if leftover:
             units.run("stop", *leftover)
+            units.run("disable", "--quiet", *leftover, check=False)
+            units.run("reset-failed", *leftover, check=False)
         if targets:
             units.run("enable", "--now", *targets)
 
