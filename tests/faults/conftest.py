@@ -23,7 +23,13 @@ from tests.integration.conftest import cluster, migrated
 __all__ = ["cluster", "migrated"]
 
 # They look at a host; Molecule names them with the host.
-collect_ignore = ["test_killed_process.py", "test_reboot.py", "test_restart_under_load.py", "test_upkeep.py"]
+collect_ignore = [
+    "test_bad_releases.py",
+    "test_killed_process.py",
+    "test_reboot.py",
+    "test_restart_under_load.py",
+    "test_upkeep.py",
+]
 
 REPORT = Path(__file__).resolve().parents[2] / "build" / "faults.json"
 # The property of a test's report that carries its row; it also comes from another process.

@@ -1,0 +1,48 @@
+"""What went wrong in a deploy, as its reader needs it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
+_LINES = 40
+# Of a traceback: the failing frames and the error.
+_TRACEBACK_LINES = 12
+
+
+def failure(result: dict[str, Any], task: dict[str, Any]) -> dict[str, str]:
+    """The step that failed and its reason, from what a rescue knows: the result and the task.
+
+    The step of a command in a loop is the command. A host that Ansible ended for another one's failure has neither.
+    """
+    failed = [item for item in result.get("results") or [] if item.get("failed")] or [result]
+    commands = [" ".join(map(str, item["item"])) for item in failed if isinstance(item.get("item"), list)]
+    step = ", ".join(commands) or str(task.get("name") or "").rpartition(" : ")[2]
+    return {"step": step, "reason": "\n\n".join(map(reason, failed))}
+
+
+def reason(result: dict[str, Any]) -> str:
+    """The part of a failed task's result that says why: what a command printed, or else Ansible's own message."""
+    said = str(result.get("stderr") or result.get("stdout") or result.get("msg") or result.get("censored") or "")
+    lines = [line.rstrip() for line in said.strip().splitlines()]
+    shown = _TRACEBACK_LINES if any(line.startswith("Traceback ") for line in lines) else _LINES
+    left_out = len(lines) - shown
+    return "\n".join([f"({left_out} lines left out)", *lines[-shown:]] if left_out > 0 else lines)
+
+
+def migrations_applied(results: list[dict[str, Any]]) -> list[str]:
+    """The migrations that Django's migrate says it applied, by the results of the commands."""
+    return [name for result in results for name in _APPLIED.findall(str(result.get("stdout") or ""))]
+
+
+class FilterModule:
+    """Names under which the playbooks use these functions."""
+
+    def filters(self) -> dict[str, Any]:
+        """The filters by name."""
+        return {
+            "failure": failure,
+            "migrations_applied": migrations_applied,
+            "reason": reason,
+        }

@@ -1,0 +1,249 @@
+"""Releases that must not go live: each is refused with its reason, what ran before runs on, and nothing of it stays.
+
+    pytest tests/faults/test_bad_releases.py --hosts=ssh://drumline-local --ssh-config=build/ssh/config --sudo
+
+BAD_RELEASES=all tries every one; without it only the first, since each takes a minute or two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+PROJECT = Path(__file__).resolve().parents[2]
+# The playbooks under test, which are those of this checkout.
+ANSIBLE = Path(os.environ.get("BAD_RELEASES_ANSIBLE", PROJECT / "ansible"))
+
+ENDS_SOON = "\nimport os, threading\nthreading.Timer(5, os._exit, (1,)).start()\n"
+
+MIGRATION = """
+from django.db import migrations
+class Migration(migrations.Migration):
+    dependencies = {dependencies}
+    operations = [migrations.RunSQL({sql!r})]
+"""
+
+
+def append(path: str, text: str) -> Callable[[Path], None]:
+    """A fault at the end of a file of the application."""
+
+    def apply(app: Path) -> None:
+        (app / path).write_text((app / path).read_text() + text)
+
+    return apply
+
+
+def ends_soon(app: Path) -> None:
+    append("config/wsgi.py", ENDS_SOON)(app)
+    append("config/celery.py", ENDS_SOON)(app)
+
+
+def answers_500(app: Path) -> None:
+    path = app / "drumline/health/middleware.py"
+    path.write_text(
+        path.read_text().replace("def readyz() -> JsonResponse:", "def readyz() -> JsonResponse:\n    1 / 0")
+    )
+
+
+def second_of_three_migrations_fails(app: Path) -> None:
+    folder = app / "apps/users/migrations"
+    last = max(path.stem for path in folder.glob("[0-9]*.py"))
+    names = ["9001_bad_one", "9002_bad_two", "9003_bad_three"]
+    for name, before, sql in zip(
+        names, [last, *names], ("SELECT 1", "SELECT no_such_column", "SELECT 1"), strict=False
+    ):
+        text = MIGRATION.format(dependencies=[("users", before)], sql=sql)
+        (folder / f"{name}.py").write_text(text)
+
+
+class Bad(NamedTuple):
+    """What is wrong with a release, and what the message of the playbook must hold."""
+
+    harm: Callable[[Path], None]
+    said: tuple[str, ...]
+
+
+RELEASES = {
+    "an import that fails in wsgi.py": Bad(
+        append("config/wsgi.py", "\nimport no_such_module\n"), ("No module named 'no_such_module'", "runs again")
+    ),
+    "web and workers that end after 5 s": Bad(ends_soon, ("soon after its start", "runs again")),
+    "web that ends after 5 s": Bad(
+        append("config/wsgi.py", ENDS_SOON), ("drumline-web.service lost processes soon after its start", "runs again")
+    ),
+    "a readiness that answers 500": Bad(answers_500, ("/readyz answers 500", "ZeroDivisionError", "runs again")),
+    "a failing check": Bad(
+        append("config/settings/production.py", "\nSECURE_HSTS_SECONDS = 0\nROOT_URLCONF = 'config.no_such_urls'\n"),
+        ("No module named 'config.no_such_urls'", "Nothing that runs was touched"),
+    ),
+    "static files that cannot be collected": Bad(
+        append("config/settings/production.py", "\nSTATICFILES_DIRS = ['/no/such/folder\\0']\n"),
+        ("collectstatic", "embedded null byte", "Nothing that runs was touched"),
+    ),
+    "the second of three migrations": Bad(
+        second_of_three_migrations_fails,
+        ("migrate --no-input", "no_such_column", "applied and stay: users.9001_bad_one."),
+    ),
+}
+ALL = os.environ.get("BAD_RELEASES") == "all"
+CHOSEN = RELEASES if ALL else dict(list(RELEASES.items())[:1])
+
+SEND = """
+from drumline.health.tasks import ping
+print(*[ping.apply_async(args=[30], queue="low").id for _ in range(2)])
+"""
+ROWS = """
+import json, sys
+from drumline.models import DurableTask, Worker
+rows = DurableTask.objects.filter(id__in=sys.stdin.read().split())
+workers = dict(Worker.objects.values_list("id", "name"))
+print(json.dumps([[workers.get(row.worker_id, ""), row.get_state_display(), row.attempt] for row in rows]))
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The source of another release."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.sqlite3")
+    shutil.copytree(PROJECT / "app", tmp_path / "app", ignore=ignored)
+    for name in ("pyproject.toml", "uv.lock"):
+        shutil.copy(PROJECT / name, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def inventory(request: pytest.FixtureRequest) -> Path:
+    return Path(request.config.getoption("--secrets")).resolve().parent
+
+
+def deploy(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run site.yml, as far as it deploys."""
+    return subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            f"--inventory={inventory}",
+            *(options or ["--tags=app_release,app_services"]),
+            "site.yml",
+        ],
+        cwd=ANSIBLE,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ
+        | {"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"},
+    )
+
+
+def state(host: Host) -> dict[str, Any]:
+    """What a refused release must leave as it was."""
+    return {
+        "current": host.check_output("readlink /opt/drumline/current"),
+        "releases": host.check_output("ls /opt/drumline/releases").split(),
+        "artefacts": host.check_output("ls /opt/drumline/shared/artefacts").split(),
+        "environment": host.check_output(
+            "find /etc/drumline /etc/systemd/system/drumline* -type f -exec sha256sum {} +  | sort -k2"
+        ),
+        "active": sorted(
+            line.split()[0]
+            for line in host.check_output(
+                "systemctl list-units --plain --no-legend --state=active 'drumline-*.service' 'drumline-*.socket'"
+            ).splitlines()
+        ),
+    }
+
+
+@pytest.mark.parametrize("bad", CHOSEN.values(), ids=CHOSEN.keys())
+def test_a_bad_release_is_refused_and_what_ran_before_runs_on(
+    host: Host, inventory: Path, source: Path, site: Any, bad: Bad
+) -> None:
+    before = state(host)
+    bad.harm(source / "app")
+
+    ran = deploy(inventory, "--tags=app_release,app_services", f"--extra-vars=app_source={source}")
+
+    output = ran.stdout + ran.stderr
+    (PROJECT / "build" / "refused.txt").write_text(output)
+    assert ran.returncode != 0, f"a release that cannot work was deployed:\n{output[-3000:]}"
+    for words in bad.said:
+        assert words in output, f"the message does not say {words!r}:\n{output[-6000:]}"
+    assert state(host) == before
+    assert site.get("/readyz").status == 200
+
+
+def shell(host: Host, script: str, standard_input: str = "") -> str:
+    printed = host.check_output(
+        f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'"
+    )
+    return str(printed.strip().splitlines()[-1])
+
+
+@pytest.mark.skipif(not ALL, reason="it takes a minute; BAD_RELEASES=all runs it")
+def test_what_a_host_no_longer_runs_is_drained_and_then_forgotten(
+    host: Host, inventory: Path, model: dict[str, Any]
+) -> None:
+    sent = shell(host, SEND)
+    deadline = time.monotonic() + 60
+    while not any(
+        name.startswith("low-2@") for name, state, _ in json.loads(shell(host, ROWS, sent)) if state == "Running"
+    ):
+        assert time.monotonic() < deadline, "the second instance of low took no task"
+    queues = {**model["app_queues"], "low": model["app_queues"]["low"] | {"instances": 1}}
+    fewer = {"app_queues": queues, "app_services_processes": ["web", "worker", "beat", "relay"]}
+
+    try:
+        ran = deploy(inventory, "--tags=app_services", f"--extra-vars={json.dumps(fewer)}")
+
+        assert ran.returncode == 0, ran.stdout[-4000:]
+        for unit in ("drumline-worker@low-2.service", "drumline-flower.service"):
+            assert host.check_output(f"systemctl show -P ActiveState '{unit}'") == "inactive", unit
+        ended = host.check_output("journalctl --unit=drumline-worker@low-2.service --since=-10min --output=cat")
+        assert "Failed to load environment files" not in ended
+        assert {
+            (state, attempt) for name, state, attempt in json.loads(shell(host, ROWS, sent)) if "low-2" in name
+        } == {("Finished", 1)}
+        left = "ls /etc/drumline/worker/low-2.env /etc/drumline/flower.env /etc/systemd/system/drumline-flower.service"
+        assert host.run(left).stdout == ""
+    finally:
+        restored = deploy(inventory, "--tags=app_release,flower")
+    assert restored.returncode == 0, restored.stdout[-4000:]
+
+
+@pytest.mark.skipif(not ALL, reason="it takes half a minute; BAD_RELEASES=all runs it")
+def test_a_queue_that_tasks_are_sent_to_does_not_leave_the_process_model(
+    host: Host, inventory: Path, model: dict[str, Any]
+) -> None:
+    before = state(host)
+    queues = {name: numbers for name, numbers in model["app_queues"].items() if name != "low"}
+
+    ran = deploy(inventory, "--tags=app_services", f"--extra-vars={json.dumps({'app_queues': queues})}")
+
+    assert ran.returncode != 0, ran.stdout[-3000:]
+    assert "The process model is refused" in ran.stdout
+    assert "queue low is not served" in ran.stdout
+    assert state(host) == before
+
+
+@pytest.mark.skipif(not ALL, reason="it takes half a minute; BAD_RELEASES=all runs it")
+def test_a_second_deploy_is_refused_and_learns_who_is_at_it(host: Host, inventory: Path) -> None:
+    lock = "/run/lock/drumline-deploy.json"
+    other = {"who": "ann on desk", "machine": "desk", "process": "1@1", "since": "2026-11-27 03:00:00 UTC"}
+    host.check_output(f"echo '{json.dumps(other)}' > {lock}")
+    try:
+        ran = deploy(inventory, "--tags=app_services")
+    finally:
+        host.check_output(f"rm {lock}")
+
+    assert ran.returncode != 0
+    assert "ann on desk has been deploying to this host since 2026-11-27 03:00:00 UTC" in ran.stdout

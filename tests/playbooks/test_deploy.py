@@ -1,0 +1,55 @@
+"""The order of a deploy: everything is checked before anything that runs is touched, and what failed is taken back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import yaml
+
+from tests.rendering import ANSIBLE, Playbooks
+
+
+def steps(*options: str) -> list[str]:
+    """The tasks that site.yml would run, in their order."""
+    listed = subprocess.run(
+        ["ansible-playbook", "--list-tasks", "--inventory=inventories/local/hosts.yml", *options, "site.yml"],
+        cwd=ANSIBLE,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg")},
+    )
+    lines = [line.partition("TAGS:")[0].strip() for line in listed.stdout.splitlines()]
+    return [line.rpartition(" : ")[2] for line in lines]
+
+
+def test_no_process_sees_the_new_environment_before_the_release_has_passed_its_checks_and_migrations() -> None:
+    order = steps()
+
+    touched = order.index("Give the application its environment")
+    for before in (
+        "Collect the static files",
+        "Check the settings and the process model",
+        "Run the commands of the new release",
+    ):
+        assert order.index(before) < touched, before
+    for after in ("Give the application its secrets", "Make the release current", "The site answers on its host"):
+        assert order.index(after) > touched, after
+
+
+def test_a_change_of_the_processes_alone_is_checked_as_well() -> None:
+    order = steps("--tags=app_services")
+
+    changed = order.index("Write the units and the environments of the processes")
+    assert order.index("Check the settings and the process model") < changed
+    checks = Playbooks("local").value("app_release", "app_release_checks")
+    assert ["drumline_check", "--serve=high,default,low"] in checks
+    [check] = yaml.safe_load((ANSIBLE / "roles/app_release/tasks/check.yml").read_text())
+    assert check["when"] == "not ansible_check_mode", "the check must not depend on whether the release is new"
+
+
+def test_every_worker_of_the_model_is_asked_for_a_task_after_the_switch() -> None:
+    asked = Playbooks("local", ansible_facts={"hostname": "app1"}).value("verify", "verify_instances")
+
+    assert {"high-1@app1", "high-2@app1", "low-2@app1"} <= set(asked)
