@@ -144,7 +144,7 @@ def test_a_worker_stops_in_the_same_steps_under_both_managers(
 def test_a_process_is_the_same_under_both_managers(
     process: str, service_files: dict[str, str], programs: dict[str, Program]
 ) -> None:
-    unit = service_files[f"{UNITS}drumline-{process}.service"]
+    unit = service_files[f"{UNITS}drumline-{'web@' if process == 'web' else process}.service"]
 
     assert programs[process].command == directive(unit, "ExecStart")
     assert programs[process].environment_files == directives(unit, "EnvironmentFile")
@@ -157,7 +157,8 @@ def test_a_process_is_watched_in_the_same_way_under_both_managers(
     service_files: dict[str, str], programs: dict[str, Program]
 ) -> None:
     for name, one in programs.items():
-        unit = service_files[f"{UNITS}drumline-{'worker@' if name.startswith('worker-') else name}.service"]
+        template = {"web": "web@"}.get(name, "worker@" if name.startswith("worker-") else name)
+        unit = service_files[f"{UNITS}drumline-{template}.service"]
         notifies = directive(unit, "Type") == "notify"
 
         assert one.options.get("ready-within") == (directive(unit, "TimeoutStartSec") if notifies else None), name
@@ -198,7 +199,27 @@ def test_the_web_has_its_socket_at_the_same_place_under_both_managers(
 
     assert web["socket"] == f"unix://{directive(unit, 'ListenStream')}"
     assert web["socket_backlog"] == directive(unit, "Backlog")
-    assert web["numprocs"] == "2", "alone, gunicorn would take the socket with it when it restarts"
+    assert web["numprocs"] == "3", "alone, gunicorn would take the socket with it when it restarts"
+
+
+def test_the_socket_is_stopped_with_the_target_and_stays_while_the_target_restarts(
+    service_files: dict[str, str],
+) -> None:
+    socket = service_files[UNITS + "drumline-web.socket"]
+
+    assert directive(socket, "StopWhenUnneeded") == "yes"
+    for name in ("PartOf", "StopPropagatedFrom"):
+        assert directives(socket, name) == [], "it propagates a restart, too, which closes the socket"
+    assert directive(socket, "Service") == "drumline-web-idle.service", "a request would start what was stopped"
+
+
+def test_web_is_never_restarted_as_a_whole(playbooks: Playbooks, service_files: dict[str, str]) -> None:
+    waves: list[list[str]] = playbooks.value("app_services", "__app_services_waves")
+
+    web = [[unit for unit in wave if unit.startswith("drumline-web@")] for wave in waves]
+
+    assert [wave for wave in web if wave] == [["drumline-web@1.service"], ["drumline-web@2.service"]]
+    assert directive(service_files[UNITS + "drumline-web@.service"], "Sockets") == "drumline-web.socket"
 
 
 def test_the_target_wants_every_process_that_supervisor_would_run(
@@ -207,7 +228,7 @@ def test_the_target_wants_every_process_that_supervisor_would_run(
     wanted = directive(service_files[UNITS + "drumline.target"], "Wants").split()
     services = {name.removeprefix("drumline-").removesuffix(".service") for name in wanted if name.endswith(".service")}
 
-    assert {name.replace("@", "-", 1) for name in services} == set(programs)
+    assert {re.sub(r"^web@\d$", "web", name).replace("@", "-", 1) for name in services} == set(programs)
 
 
 def test_every_process_of_supervisor_is_restarted_in_a_wave_of_its_own_kind(
@@ -218,8 +239,8 @@ def test_every_process_of_supervisor_is_restarted_in_a_wave_of_its_own_kind(
     named = {process.partition(":")[0] for wave in waves for process in wave}
 
     assert named == set(programs)
-    assert ["web:web-0"] in waves
-    assert ["web:web-1"] in waves
+    for number in range(3):
+        assert [f"web:web-{number}"] in waves, "together they would let go of the socket"
     for wave in waves:
         queues = [process.rsplit("-", 1)[0] for process in wave]
         assert len(set(queues)) == len(queues), "a queue would be without a consumer"

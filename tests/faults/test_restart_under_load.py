@@ -1,7 +1,8 @@
-"""systemctl restart of a whole queue while it works: no task is lost, and each instance is back by itself."""
+"""systemctl restart while the host works: of a whole queue, of web, of everything. No task is lost, no request fails."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,22 @@ if TYPE_CHECKING:
 TASKS = 12
 BUSY_SECONDS = 3
 DONE_SECONDS = 120
+
+# Five visitors a second, each at its time whatever became of those before. The certificate is checked elsewhere.
+VISIT = """
+import concurrent.futures, http.client, json, ssl, sys, time
+def visit(at):
+    time.sleep(max(0, at - time.monotonic()))
+    connection = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context(), timeout=60)
+    try:
+        connection.request("GET", "/livez")
+        return str(connection.getresponse().status)
+    except OSError as error:
+        return type(error).__name__
+began = time.monotonic()
+with concurrent.futures.ThreadPoolExecutor(200) as pool:
+    print(json.dumps(list(pool.map(visit, [began + number / 5 for number in range(int(sys.argv[1]) * 5)]))))
+"""
 
 SEND = f"""
 from drumline.health.tasks import ping
@@ -29,6 +46,34 @@ def last_line(host: Host, script: str, standard_input: str = "") -> str:
     told = host.run(f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'")
     assert told.rc == 0, told.stderr
     return str(told.stdout.strip().splitlines()[-1])
+
+
+def visits(host: Host, seconds: int, during: str) -> list[str]:
+    """How the site answered those who came, five a second, while a command ran on the host."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        coming = pool.submit(host.check_output, f"python3 -c '{VISIT}' {seconds}")
+        host.check_output(during)
+        answers: list[str] = json.loads(coming.result())
+        return answers
+
+
+def socket_is_open_since(host: Host) -> str:
+    return str(host.check_output("systemctl show -P ActiveEnterTimestampMonotonic drumline-web.socket"))
+
+
+def test_the_site_answers_everyone_while_one_of_its_instances_after_the_other_restarts(host: Host) -> None:
+    restart = "systemctl restart drumline-web@1.service && systemctl restart drumline-web@2.service"
+
+    assert set(visits(host, 15, restart)) == {"200"}
+
+
+def test_who_comes_while_the_whole_application_restarts_waits_and_is_answered(host: Host) -> None:
+    before = socket_is_open_since(host)
+
+    answers = visits(host, 10, "systemctl restart drumline.target")
+
+    assert socket_is_open_since(host) == before, "the socket was closed: requests were refused"
+    assert set(answers) == {"200"}
 
 
 def test_a_queue_that_is_restarted_while_it_works_loses_no_task(host: Host) -> None:
@@ -51,3 +96,13 @@ def test_a_queue_that_is_restarted_while_it_works_loses_no_task(host: Host) -> N
     while states != ["SUCCESS"] * TASKS:
         assert time.monotonic() - started < DONE_SECONDS, f"of {TASKS} tasks these are known: {states}"
         states = json.loads(last_line(host, STATES, identities))
+
+
+def test_a_stopped_application_stays_stopped_when_somebody_comes(host: Host) -> None:
+    host.check_output("systemctl stop drumline.target")
+    try:
+        assert host.run("systemctl is-active drumline-web.socket").stdout.strip() == "inactive"
+        assert set(visits(host, 1, "true")) == {"503"}
+        assert host.run("systemctl is-active drumline-web@1.service").stdout.strip() != "active"
+    finally:
+        host.check_output("systemctl start drumline.target")

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-UNITS = ["drumline-flower.service", "drumline-web.service", "nginx.service"]
+UNITS = ["drumline-flower.service", "drumline-web@*.service", "nginx.service"]
 SIGN_IN = """
 from importlib import import_module
 from django.conf import settings

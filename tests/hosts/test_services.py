@@ -53,7 +53,7 @@ def test_every_process_of_the_model_is_active(host: Host, model: dict[str, Any],
         for queue, numbers in model["app_queues"].items()
         for n in range(1, numbers["instances"] + 1)
     }
-    expected = workers | {f"drumline-{name}.service" for name in ("web", "relay", "beat", "flower")}
+    expected = workers | {f"drumline-{name}.service" for name in ("web@1", "web@2", "relay", "beat", "flower")}
     active = {name for name in services if properties(host, name, "ActiveState")["ActiveState"] == "active"}
     assert expected - active == set()
     assert {name for name in services if name.startswith("drumline-worker@")} == workers

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from testinfra.host import Host
 
-UNITS = ["drumline-web.service", "drumline-flower.service", "nginx.service"]
+UNITS = ["drumline-web@*.service", "drumline-flower.service", "nginx.service"]
 
 
 def test_the_site_says_that_it_is_ready(site: Any) -> None:

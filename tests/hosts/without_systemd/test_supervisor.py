@@ -96,7 +96,7 @@ def expected(model: dict[str, Any]) -> set[str]:
         for queue, numbers in model["app_queues"].items()
         for number in range(1, numbers["instances"] + 1)
     }
-    return workers | {"web:web-0", "web:web-1", "relay", "beat", "flower"}
+    return workers | {"web:web-0", "web:web-1", "web:web-2", "relay", "beat", "flower"}
 
 
 def running(host: Host) -> dict[str, int]:
