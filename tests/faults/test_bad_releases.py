@@ -81,7 +81,8 @@ RELEASES = {
     ),
     "web and workers that end after 5 s": Bad(ends_soon, ("soon after its start", "runs again")),
     "web that ends after 5 s": Bad(
-        append("config/wsgi.py", ENDS_SOON), ("drumline-web@1.service lost processes soon after its start", "runs again")
+        append("config/wsgi.py", ENDS_SOON),
+        ("drumline-web@1.service lost processes soon after its start", "runs again"),
     ),
     "a readiness that answers 500": Bad(answers_500, ("/readyz answers 500", "ZeroDivisionError", "runs again")),
     "a failing check": Bad(
