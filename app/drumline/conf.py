@@ -32,3 +32,13 @@ def pgbouncer() -> bool | None:
     """Return whether a pooler shares the database's sessions between transactions; None asks the database."""
     said = getattr(settings, "DRUMLINE_PGBOUNCER", None)
     return None if said is None else bool(said)
+
+
+def celery_app() -> str:
+    """Return the import path of the Celery application whose tasks the ledger keeps; empty to find it."""
+    return str(getattr(settings, "DRUMLINE_CELERY_APP", ""))
+
+
+def max_publish_lag() -> float:
+    """Return for how many seconds a due task may wait to be published before `/readyz` and `ledger status` fail."""
+    return float(getattr(settings, "DRUMLINE_MAX_PUBLISH_LAG", 60))

@@ -1,5 +1,6 @@
 """Every way to send a task goes through the ledger, with nothing changed where it is called."""
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,32 @@ def test_a_second_delivery_of_a_finished_task_runs_nothing(fleet, broker, tmp_pa
     assert finished() == {2: 1}
     wait_until(lambda: not broker.client.llen("default") and not broker.client.hlen("unacked"), "all is acknowledged")
     assert effects(tmp_path, "once") == 1
+
+
+def test_what_no_column_holds_reaches_the_worker_and_what_it_refuses_is_deferred_with_the_reason(
+    fleet, sql, tmp_path, finished
+):
+    fleet.shell(
+        "from datetime import date, datetime\n"
+        "from drumline.models import DurableTask\n"
+        "odd = {'text': 'a\\0b' + chr(0xdce9), 'number': float('nan'), 'at': datetime.now()}\n"
+        "options = {'task_id': uuid.UUID(int=5), 'priority': 5.0, 'eta': date.today(), 'shadow': 's' * 300}\n"
+        "note.apply_async((folder, 'odd'), headers=odd, **options)\n"
+        "with transaction.atomic():\n"
+        "    note.apply_async((folder, 'refused'), countdown=0.1, task_id=str(uuid.UUID(int=6)))\n"
+        "    row = DurableTask.objects.get(id=uuid.UUID(int=6))\n"
+        "    row.message = row.message.replace('application/json', 'application/x-yaml')\n"
+        "    row.save()"
+    )
+
+    wait_until(lambda: effects(tmp_path, "odd"), "the odd one has run")
+    refused = "SELECT history->0->>'error', state FROM drumline_ledger WHERE history->0->>'what' = 'refused'"
+    [(error, state)] = wait_until(lambda: sql(refused), "the worker has refused the other one")
+    assert "ContentDisallowed" in error
+    assert state == 0, "another release may take it"
+    assert effects(tmp_path, "refused") == 0
+    sql(f"UPDATE drumline_ledger SET state = 4 WHERE id = '{uuid.UUID(int=6)}'")
+    assert finished() == {2: 1, 4: 1}
 
 
 def test_a_memory_error_is_a_dead_letter_and_the_worker_lives_on(fleet, sql, tmp_path, finished):

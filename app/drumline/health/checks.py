@@ -1,4 +1,4 @@
-"""Is this process able to serve: database, broker and migrations, each within two seconds.
+"""Is this process able to serve: database, broker, migrations and publishing, each within two seconds.
 
 The answers are public, so they name a kind of error and never its text; the text goes to the log.
 """
@@ -6,15 +6,20 @@ The answers are public, so they name a kind of error and never its text; the tex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import structlog
-from celery import current_app
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils.timezone import now
+
+from drumline import conf
+from drumline.application import application
+from drumline.models import DurableTask
 
 logger = structlog.get_logger(__name__)
 
@@ -41,6 +46,9 @@ class Check:
         return answer
 
 
+_UNKNOWN = Check(ok=False, milliseconds=0.0, reason="not checked: the database does not answer, or is not migrated")
+
+
 def readiness() -> dict[str, Check]:
     """Ask every part once. The database is asked over a connection of its own, so that a frozen server is noticed."""
     probe = connection.copy()
@@ -50,14 +58,12 @@ def readiness() -> dict[str, Check]:
         options["tcp_user_timeout"] = SECONDS * 1000
     try:
         database = _measure("database", lambda: _answers(probe))
-        migrations = (
-            _measure("migrations", lambda: _migrated(probe))
-            if database.ok
-            else Check(ok=False, milliseconds=0.0, reason="not checked: the database does not answer")
-        )
+        migrations = _measure("migrations", lambda: _migrated(probe)) if database.ok else _UNKNOWN
+        publishing = _measure("publishing", lambda: _published(probe)) if migrations.ok else _UNKNOWN
     finally:
         probe.close()
-    return {"database": database, "broker": _measure("broker", _broker_answers), "migrations": migrations}
+    broker = _measure("broker", _broker_answers)
+    return {"database": database, "broker": broker, "migrations": migrations, "publishing": publishing}
 
 
 def _measure(part: str, ask: Callable[[], None]) -> Check:
@@ -90,6 +96,18 @@ def _migrated(probe: BaseDatabaseWrapper) -> None:
         raise NotReadyError(message)
 
 
+def _published(probe: BaseDatabaseWrapper) -> None:
+    """Fail when a due task waits for its message: whatever the broker answers, workers get nothing."""
+    lag = conf.max_publish_lag()
+    before = DurableTask._meta.get_field("due_at").get_db_prep_value(now() - timedelta(seconds=lag), probe)  # noqa: SLF001  documented API
+    with probe.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM drumline_ledger WHERE state = 0 AND published_at IS NULL AND due_at < %s LIMIT 1", [before]
+        )
+        if cursor.fetchone():
+            raise NotReadyError(f"tasks wait to be published for more than {lag:g} s")
+
+
 @cache
 def _known_migrations() -> frozenset[tuple[str, str]]:
     """Read the migration files once a process: a release never changes."""
@@ -98,6 +116,6 @@ def _known_migrations() -> frozenset[tuple[str, str]]:
 
 def _broker_answers() -> None:
     timeouts = {"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS, "retry_on_timeout": False}
-    options = {**current_app.conf.broker_transport_options, **timeouts}
-    with current_app.connection_for_write(connect_timeout=SECONDS, transport_options=options) as broker:
+    options = {**application().conf.broker_transport_options, **timeouts}
+    with application().connection_for_write(connect_timeout=SECONDS, transport_options=options) as broker:
         broker.ensure_connection(max_retries=1, timeout=SECONDS)

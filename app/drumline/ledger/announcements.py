@@ -21,6 +21,7 @@ from kombu.serialization import loads
 from drumline.ledger import storable
 from drumline.ledger.database_errors import is_unavailable
 from drumline.ledger.message import Message
+from drumline.ledger.publishing import RefusedError
 from drumline.models import Announcement, DurableTask
 
 logger = structlog.get_logger(__name__)
@@ -80,6 +81,8 @@ def _announce(row: DurableTask) -> None:
         announce_revoked(row, what, expired=what == "expired")
     elif what == "unknown":
         announce_failure(row, NotRegistered(row.name))
+    elif what == "refused":
+        announce_failure(row, RefusedError(row.error))
     else:
         announce_failure(row, WorkerLostError(row.error) if what == "lost" else EndRefusedError(row.error))
 

@@ -1,28 +1,46 @@
 """A task's message as Celery would publish it, in a form that the ledger keeps and any relay can publish later."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
+from datetime import time as midnight
+from hashlib import sha1
 from typing import Any
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import NAMESPACE_OID, UUID
 
+from kombu.compression import get_encoder
+from kombu.exceptions import ContentDisallowed
 from kombu.serialization import dumps as kombu_dumps
+from kombu.serialization import prepare_accept_content
 
+from drumline.application import application
 from drumline.ledger import storable
 
 # What only the sender's own call to the broker needs.
-TRANSIENT = {"retry", "retry_policy", "declare", "timeout", "confirm_timeout", "delivery_mode", "serializer"}
+TRANSIENT = {"retry", "retry_policy", "declare", "timeout", "confirm_timeout", "serializer"}
+PERSISTENT = 2
+
+# By kombu, whatever CELERY_ACCEPT_CONTENT says.
+ALWAYS_ACCEPTED = {"application/data", "application/text"}
+# Characters of a name or an id that a column holds; the message itself has all of them.
+COLUMN = 255
+SMALLINT, INTEGER = 2**15 - 1, 2**31 - 1
 
 
 class NotTextError(TypeError):
     """A durable task's arguments are in a binary format."""
 
 
-def ledger_id(task_id: str) -> UUID:
+def ledger_id(task_id: Any) -> UUID:
     """Return the ledger's key for a Celery task id, which is a UUID unless the sender chose another."""
+    if isinstance(task_id, UUID):
+        return task_id
+    text = str(task_id)
     try:
-        return UUID(task_id)
+        return UUID(text)
     except ValueError:
-        return uuid5(NAMESPACE_OID, task_id)
+        # As uuid5 does it, which refuses a lone surrogate.
+        digest = sha1(NAMESPACE_OID.bytes + text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+        return UUID(bytes=digest[:16], version=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +57,27 @@ class Message:
     queue: str
 
     @classmethod
-    def capture(cls, body: Any, **options: Any) -> "Message":
-        """Make a message of what Celery hands to a producer; see `kombu.Producer.publish` for the options."""
+    def capture(cls, body: Any, *, queue: str, **options: Any) -> "Message":
+        """Make a message of what Celery hands to a producer; see `kombu.Producer.publish` for the options.
+
+        What could not be published or read later is an error now: before anything is written.
+        """
         content_type, content_encoding, text = kombu_dumps(body, options.get("serializer"))
+        headers = options.pop("headers")
         if not isinstance(text, str):
             raise NotTextError(
-                f"The arguments of {options['headers']['task']} are serialised as {content_type}, which is not text; "
+                f"The arguments of {headers['task']} are serialised as {content_type}, which is not text; "
                 "set CELERY_TASK_SERIALIZER to json, or send the task with durable=False"
             )
+        if not text.isascii():
+            text.encode(content_encoding)
+        if options.get("compression"):
+            get_encoder(options["compression"])
+        _refuse_unread(content_type, headers["task"])
         exchange = options.pop("exchange", "") or ""
         routing_key = options.pop("routing_key", "") or ""
-        declare = options.get("declare") or ()
-        headers = options.pop("headers")
+        if options.get("delivery_mode") == PERSISTENT:
+            del options["delivery_mode"]
         return cls(
             body=text,
             content_type=content_type,
@@ -59,7 +86,7 @@ class Message:
             properties={key: value for key, value in options.items() if value is not None and key not in TRANSIENT},
             exchange=getattr(exchange, "name", exchange),
             routing_key=routing_key,
-            queue=declare[0].name if declare else routing_key,
+            queue=queue,
         )
 
     @property
@@ -70,25 +97,37 @@ class Message:
     @property
     def due_at(self) -> datetime | None:
         """Return when it may run; None is at once."""
-        return _time(self.headers.get("eta"))
+        return _time(self.headers, "eta")
 
     @property
     def expires_at(self) -> datetime | None:
         """Return when it is not worth running any more."""
-        return _time(self.headers.get("expires"))
+        return _time(self.headers, "expires")
 
     @property
     def generation(self) -> int:
         """Return how often the task was replaced by another under the same id."""
-        return int(self.headers.get("replaced_task_nesting") or 0)
+        return _integer(self.headers.get("replaced_task_nesting"), SMALLINT)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the form that the ledger keeps, before it is made text."""
-        return {name: getattr(self, name) for name in self.__slots__}
+    def columns(self, *, strict: bool = False) -> dict[str, Any]:
+        """Return what the row says of the message, in a form that every database takes. See `dumps`."""
+        headers = self.headers
+        return {
+            "name": _column(headers["task"]),
+            "queue": _column(self.queue),
+            "priority": _integer(self.properties.get("priority"), SMALLINT),
+            "message": self.dumps(strict=strict),
+            "expires_at": self.expires_at,
+            "retries": _integer(headers.get("retries"), INTEGER),
+            "generation": self.generation,
+            "parent_id": _column(headers.get("parent_id")),
+            "root_id": _column(headers.get("root_id")),
+        }
 
-    def dumps(self) -> str:
-        """Return the form that the ledger keeps."""
-        return storable.encode(self.as_json())
+    def dumps(self, *, strict: bool = False) -> str:
+        """Return the form that the ledger keeps; if `strict`, raise TypeError for what kombu would not publish."""
+        encode = storable.encode_strictly if strict else storable.encode
+        return encode({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def loads(cls, text: str) -> "Message":
@@ -96,5 +135,50 @@ class Message:
         return cls(**storable.decode(text))
 
 
-def _time(iso: str | None) -> datetime | None:
-    return datetime.fromisoformat(iso) if iso else None
+def _refuse_unread(content_type: str, name: str) -> None:
+    accepted = application().conf.accept_content
+    if accepted is None or content_type in {*ALWAYS_ACCEPTED, *(prepare_accept_content(accepted) or ())}:
+        return
+    raise ContentDisallowed(
+        f"The arguments of {name} are serialised as {content_type}, which CELERY_ACCEPT_CONTENT does not list: no "
+        "worker would read them. Add it there, or send the task with another serializer"
+    )
+
+
+def _column(value: Any) -> str:
+    return "" if value is None else storable.text(value, limit=COLUMN)
+
+
+def _integer(value: Any, most: int) -> int:
+    """Return a number that a column holds; 0 for what is none, as kombu takes it."""
+    try:
+        return max(-most, min(int(value), most))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _time(headers: dict[str, Any], name: str) -> datetime | None:
+    value = headers.get(name)
+    if not value:
+        return None
+    return moment(value)
+
+
+def moment(value: datetime | date | str) -> datetime:
+    """Return the moment that a stock worker takes this for: there, a time without a zone is UTC.
+
+    Raise ValueError for what is not a time.
+    """
+    try:
+        value = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(f"{value!r} is not a time; give a datetime, or its ISO 8601 text") from None
+    if not isinstance(value, datetime):
+        value = datetime.combine(value, midnight.min)
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        # The first and the last day that there is, in another time zone.
+        return value.replace(tzinfo=UTC)

@@ -22,7 +22,12 @@ PUBLISHED = {"state": State.QUEUED, "published_at__isnull": False}
 UNPUBLISHED = {"state": State.QUEUED, "published_at__isnull": True}
 
 # What ended a task that no process could report on, by the last entry of its history.
-ERRORS = {"failed": "TimeLimitExceeded", "lost": "WorkerLostError", "unknown": "NotRegistered"}
+ERRORS = {
+    "failed": "TimeLimitExceeded",
+    "lost": "WorkerLostError",
+    "unknown": "NotRegistered",
+    "refused": "RefusedError",
+}
 
 
 @dataclass(slots=True)

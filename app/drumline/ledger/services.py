@@ -26,6 +26,7 @@ CHUNK = 500
 # A task that no worker knows: a release is rolling out, or its code is gone.
 UNKNOWN_FIRST_DELAY = timedelta(seconds=5)
 UNKNOWN_DELIVERIES = 10
+DEFERRED = {"unknown", "refused"}
 
 
 def wake() -> None:
@@ -163,13 +164,18 @@ def task_failed(
 
 
 @transaction.atomic
-def task_deferred(task_id: UUID, *, error: str, worker_id: UUID | None = None) -> DurableTask.State | None:
-    """Publish a task later that this worker does not know; a dead letter once ten deliveries found nobody who does."""
+def task_deferred(
+    task_id: UUID, *, error: str, worker_id: UUID | None = None, refused: bool = False
+) -> DurableTask.State | None:
+    """Publish a task later that this worker does not know, or whose message it refuses.
+
+    A release may be rolling out. Once ten deliveries found no worker that takes it, it is a dead letter.
+    """
     row = next(iter(_locked([task_id], State.QUEUED)), None)
     if row is None:
         return None
-    earlier = sum(1 for entry in row.history if entry["what"] == "unknown")
-    row.history.append(event("unknown", worker_id, row.attempt, error=error))
+    earlier = sum(1 for entry in row.history if entry["what"] in DEFERRED)
+    row.history.append(event("refused" if refused else "unknown", worker_id, row.attempt, error=error))
     if earlier + 1 < UNKNOWN_DELIVERIES:
         _queue(row, datetime.now(UTC) + UNKNOWN_FIRST_DELAY * min(2**earlier, 60))
         row.save()
@@ -178,6 +184,18 @@ def task_deferred(task_id: UUID, *, error: str, worker_id: UUID | None = None) -
     _end(row, State.DEAD, error)
     _announce([row])
     return State.DEAD
+
+
+@transaction.atomic
+def task_refused(task_id: UUID, *, error: str) -> bool:
+    """Make a dead letter of a task whose message cannot be published."""
+    row = next(iter(_locked([task_id], State.QUEUED)), None)
+    if row is None:
+        return False
+    row.history.append(event("refused", None, row.attempt, error=error))
+    _end(row, State.DEAD, error)
+    _announce([row])
+    return True
 
 
 def worker_release(worker_id: UUID, *, error: str, counted: bool = True) -> int:

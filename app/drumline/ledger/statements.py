@@ -150,11 +150,11 @@ class PostgreSQLStatements:
 
     def requeue(self, worker_id: UUID, run: RunKey, message: Message, why: str) -> None:
         """See `Statements`."""
-        priority, retries = message.properties.get("priority") or 0, message.headers.get("retries") or 0
+        row = message.columns()
         self._execute(
             REQUEUE,
-            *(message.headers["task"], message.queue, priority, message.dumps(), message.expires_at, message.due_at),
-            *(retries, message.generation, message.generation, json.dumps([event(why, worker_id, run.attempt)])),
+            *(row["name"], row["queue"], row["priority"], row["message"], row["expires_at"], message.due_at),
+            *(row["retries"], row["generation"], row["generation"], json.dumps([event(why, worker_id, run.attempt)])),
             *(run.task_id, run.run, worker_id),
         )
         self._execute("NOTIFY drumline_ledger")
@@ -206,15 +206,9 @@ class PortableStatements:
         for row in _mine(worker_id, run):
             if row.generation < message.generation:
                 row.attempt = 0
-            row.state, row.published_at, row.name, row.queue = (
-                State.QUEUED,
-                None,
-                message.headers["task"],
-                message.queue,
-            )
-            row.priority, row.message = message.properties.get("priority") or 0, message.dumps()
-            row.due_at, row.expires_at = message.due_at or datetime.now(UTC), message.expires_at
-            row.retries, row.generation = message.headers.get("retries") or 0, message.generation
+            for name, value in message.columns().items():
+                setattr(row, name, value)
+            row.state, row.published_at, row.due_at = State.QUEUED, None, message.due_at or datetime.now(UTC)
             row.history.append(event(why, worker_id, run.attempt))
             row.save()
 

@@ -44,6 +44,11 @@ def encode(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
+def encode_strictly(value: Any) -> str:
+    """Return the same, but raise TypeError for what kombu does not know either."""
+    return _STRICT_ENCODER.encode(value)
+
+
 def decode(content: str) -> Any:
     """Return what `encode` was given; raise ValueError for what is not JSON."""
     return kombu_loads(content)
@@ -58,6 +63,7 @@ class _Encoder(JSONEncoder):
 
 
 _ENCODER = _Encoder()
+_STRICT_ENCODER = JSONEncoder()
 
 
 def _shorten(content: str, limit: int) -> str:

@@ -40,6 +40,11 @@ WRONG: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "each break of the broker's connection kills what runs, which then runs again; set it to False",
     ),
     ("result_expires", operator.not_, "stored results are kept for ever; set it, in seconds"),
+    (
+        "task_protocol",
+        (2).__ne__,
+        "its messages have no headers, so the ledger keeps no task; set it to 2",
+    ),
     ("enable_utc", operator.not_, "due times depend on each host's own time zone; set it to True"),
     (
         "beat_scheduler",

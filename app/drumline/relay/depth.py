@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import structlog
 from amqp.exceptions import ChannelError
-from celery import current_app
 
 from drumline import conf
+from drumline.application import application
 
 logger = structlog.get_logger(__name__)
 
@@ -15,14 +15,14 @@ def queue_depths(queues: Iterable[str]) -> dict[str, int]:
     """Return how many messages wait in each queue; raise the transport's error when the broker does not answer."""
     seconds = conf.publish_timeout()
     options = {
-        **current_app.conf.broker_transport_options,
+        **application().conf.broker_transport_options,
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
         "connect_retries_timeout": seconds,
         "max_retries": 1,
         "interval_start": 0,
     }
-    with current_app.connection_for_read(connect_timeout=seconds, transport_options=options) as connection:
+    with application().connection_for_read(connect_timeout=seconds, transport_options=options) as connection:
         return {queue: _depth(connection, queue) for queue in queues}
 
 

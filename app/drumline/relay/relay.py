@@ -5,21 +5,21 @@ locked by one and skipped by the other.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
-from celery import current_app
 from django.db import connection, models, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 
 from drumline import conf
-from drumline.ledger import services
+from drumline.ledger import services, storable
 from drumline.ledger.announcements import ResultsUnavailableError, announce_ends
 from drumline.ledger.message import Message
-from drumline.ledger.publishing import PublishError, breaker, publish
+from drumline.ledger.publishing import PublishError, RefusedError, breaker, publish
 from drumline.models import DurableTask, Worker
 from drumline.relay.depth import empty_queues
 
@@ -41,6 +41,23 @@ EXPIRE_BATCH = 1000
 ANNOUNCE_BATCH = 100
 # Seconds for which a result backend that does not answer is left alone.
 ANNOUNCE_PAUSE = 30.0
+# A message that cannot be published is tried again after so many seconds, then after twice as many, …
+REFUSED_PAUSE, REFUSED_PAUSE_MAX = 5.0, 300.0
+# … until it is a dead letter, if others could be published in the meantime.
+REFUSED_TRIES = 5
+# How many of them one round tries, and how many one relay remembers.
+REFUSED_ROUND, REFUSED_KNOWN = 10, 1000
+
+
+@dataclass(slots=True)
+class Refused:
+    """A message that could not be published."""
+
+    error: str
+    tries: int
+    again_at: float
+    # How many others the relay had published when this one failed first.
+    published: int
 
 
 class Relay:
@@ -52,6 +69,7 @@ class Relay:
         self._watermarks: dict[tuple[str, int], datetime] = {}
         self._purge_due = 0.0
         self._announce_due = 0.0
+        self._refused: dict[UUID, Refused] = {}
         self.published = self.lost = self.reclaimed = 0
 
     def round(self) -> float:
@@ -59,7 +77,7 @@ class Relay:
         self.reclaimed += self.reclaim()
         self.lost += self.find_lost()
         more = services.tasks_expire(limit=EXPIRE_BATCH) == EXPIRE_BATCH
-        self.published += self.publish_due()
+        self.publish_due()
         more |= self._announce()
         self._purge()
         return 0.0 if more else self._seconds_to_next()
@@ -67,7 +85,9 @@ class Relay:
     def status(self) -> str:
         """Say what was done since the start."""
         broker = "" if breaker.is_closed() else ", the broker does not answer"
-        return f"{self.published} published, {self.lost} lost by the broker, {self.reclaimed} of dead workers{broker}"
+        refused = f", {len(self._refused)} cannot be published" if self._refused else ""
+        done = f"{self.published} published, {self.lost} lost by the broker, {self.reclaimed} of dead workers"
+        return f"{done}{refused}{broker}"
 
     def forget(self) -> None:
         """Start every worker's lease anew: while the database was away, none of them could say that it lives."""
@@ -75,26 +95,78 @@ class Relay:
 
     def publish_due(self) -> int:
         """Publish what is due and was not published, oldest first; return how many the broker took."""
-        published = 0
+        before = self.published
+        self._bury_refused()
         while breaker.is_closed():
             try:
-                batch = self._publish_batch()
+                seen, published = self._publish_batch()
             except PublishError as error:
                 logger.warning("relay_broker_unavailable", error=str(error))
                 break
-            published += batch
-            if batch < BATCH:
+            self.published += published
+            if seen < BATCH or published < seen:
                 break
-        return published
+        return self.published - before
 
     @transaction.atomic
-    def _publish_batch(self) -> int:
-        unpublished = DurableTask.objects.filter(state=State.QUEUED, published_at=None, due_at__lte=datetime.now(UTC))
-        rows = list(_locked(unpublished).order_by("due_at").only("id", "message")[:BATCH])
-        if rows:
+    def _publish_batch(self) -> tuple[int, int]:
+        """Return how many rows were due, and how many of them the broker took."""
+        due = self._unpublished().filter(due_at__lte=datetime.now(UTC))
+        rows = list(_locked(due).order_by("due_at").only("id", "name", "message")[:BATCH])
+        if not rows:
+            return 0, 0
+        try:
             publish([Message.loads(row.message) for row in rows])
-            DurableTask.objects.filter(id__in=[row.id for row in rows]).update(published_at=Now())
-        return len(rows)
+            taken = [row.id for row in rows]
+        except PublishError:
+            raise
+        except Exception:  # noqa: BLE001  it is logged with the message that it belongs to
+            taken = self._publish_one_by_one(rows)
+        for task_id in taken:
+            self._refused.pop(task_id, None)
+        DurableTask.objects.filter(id__in=taken).update(published_at=Now())
+        return len(rows), len(taken)
+
+    def _unpublished(self) -> models.QuerySet[DurableTask]:
+        rows = DurableTask.objects.filter(state=State.QUEUED, published_at=None)
+        later = [task_id for task_id, refused in self._refused.items() if refused.again_at > self._clock()]
+        return rows.exclude(id__in=later) if later else rows
+
+    def _publish_one_by_one(self, rows: list[DurableTask]) -> list[UUID]:
+        """Publish what can be published of a batch that could not; return the ids of what the broker took."""
+        taken: list[UUID] = []
+        failures = 0
+        for row in rows:
+            try:
+                publish([Message.loads(row.message)])
+            except PublishError as error:
+                logger.warning("relay_broker_unavailable", error=str(error))
+                break
+            except Exception as error:
+                logger.exception("message_not_published", task=row.name, task_id=str(row.id), error=str(error))
+                self._refuse(row.id, str(error) if isinstance(error, RefusedError) else storable.error_text(error))
+                failures += 1
+                if failures == REFUSED_ROUND:
+                    break
+            else:
+                taken.append(row.id)
+        return taken
+
+    def _refuse(self, task_id: UUID, error: str) -> None:
+        before = self._refused.pop(task_id, None)
+        tries = before.tries + 1 if before else 1
+        pause = min(REFUSED_PAUSE * 2 ** (tries - 1), REFUSED_PAUSE_MAX)
+        published = before.published if before else self.published
+        self._refused[task_id] = Refused(error, tries, self._clock() + pause, published)
+        if len(self._refused) > REFUSED_KNOWN:
+            del self._refused[next(iter(self._refused))]
+
+    def _bury_refused(self) -> None:
+        """Make dead letters of what cannot be published; as long as nothing can, it is no fault of theirs."""
+        for task_id, refused in list(self._refused.items()):
+            if refused.tries >= REFUSED_TRIES and self.published > refused.published:
+                services.task_refused(task_id, error=f"it could not be published: {refused.error}")
+                del self._refused[task_id]
 
     def reclaim(self) -> int:
         """Take back what dead workers hold; return how many tasks it was.
@@ -134,8 +206,7 @@ class Relay:
         for (queue, priority), watermark in self._watermarks.items():
             lost += _mark(_published(queue, watermark - MARGIN).filter(priority=priority))
         before = datetime.now(UTC) - MARGIN
-        suspects = [queue for queue in current_app.amqp.queues if _published(queue, before).exists()]
-        for queue in empty_queues(suspects):
+        for queue in empty_queues(_queues_published(before)):
             lost += _mark(_published(queue, before))
         return lost
 
@@ -159,8 +230,7 @@ class Relay:
             self._purge_due = self._clock() + PURGE
 
     def _seconds_to_next(self) -> float:
-        unpublished = DurableTask.objects.filter(state=State.QUEUED, published_at=None)
-        due = unpublished.order_by("due_at").values_list("due_at", flat=True).first()
+        due = self._unpublished().order_by("due_at").values_list("due_at", flat=True).first()
         if self._purge_due <= self._clock():
             return 0.0
         if due is None or not breaker.is_closed():
@@ -170,6 +240,16 @@ class Relay:
 
 def _published(queue: str, before: datetime) -> models.QuerySet[DurableTask]:
     return DurableTask.objects.filter(state=State.QUEUED, queue=queue, published_at__lt=before)
+
+
+def _queues_published(before: datetime) -> Iterator[str]:
+    """Yield the queues of which something was published before; each is one step in an index, however much waits."""
+    published = DurableTask.objects.filter(state=State.QUEUED, published_at__lt=before)
+    queue: str | None = ""
+    while queue is not None:
+        queue = published.filter(queue__gt=queue).order_by("queue").values_list("queue", flat=True).first()
+        if queue is not None:
+            yield queue
 
 
 def _locked(rows: models.QuerySet[DurableTask]) -> models.QuerySet[DurableTask]:

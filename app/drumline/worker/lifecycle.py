@@ -4,7 +4,9 @@ import time
 from functools import partial
 from typing import Any
 
+import structlog
 from celery import Task, bootsteps, signals
+from celery.worker.consumer import Consumer
 from django.db import close_old_connections
 
 from drumline.ledger import running, services
@@ -12,10 +14,15 @@ from drumline.ledger.message import ledger_id
 from drumline.worker import envelopes, life, names, pools
 from drumline.worker.notify import sd_notify
 
+logger = structlog.get_logger(__name__)
+
 STOCK_REQUEST = Task.Request
 OUR_REQUEST = "drumline.worker.request:LedgerRequest"
 # Seconds between two connections, when the first ended at once.
 PAUSE = 2.0
+CELERY_ON_DECODE_ERROR = Consumer.on_decode_error
+# Of messages with headers, where the ledger has its marks.
+PROTOCOL = 2
 
 
 class Pulse(bootsteps.StartStopStep):
@@ -105,6 +112,35 @@ def defer_unknown(message: Any, name: str, id: str, **_: Any) -> None:  # noqa: 
     if message.headers.get("durable"):
         error = f"no worker knows the task {name}"
         life.later(partial(services.task_deferred, ledger_id(id), error=error, worker_id=life.current_id()))
+
+
+@signals.task_rejected.connect
+def defer_refused(message: Any, exc: Exception | None, **_: Any) -> None:
+    """Keep a task whose message this worker refuses: a serializer that it does not accept, a header that is invalid."""
+    headers = message.headers or {}
+    if headers.get("durable") and exc is not None:
+        error = f"a worker refused the message: {type(exc).__name__}: {exc}"
+        defer = partial(services.task_deferred, error=error, worker_id=life.current_id(), refused=True)
+        life.later(partial(defer, ledger_id(headers["id"])))
+
+
+@signals.celeryd_init.connect
+def watch_decoding(**_: Any) -> None:
+    """Learn of a message that this worker cannot decode, which Celery logs and acknowledges, without a signal."""
+    Consumer.on_decode_error = on_decode_error  # type: ignore[method-assign, assignment]
+
+
+def on_decode_error(consumer: Any, message: Any, exc: Exception) -> None:
+    """Leave it to Celery, then keep the task."""
+    CELERY_ON_DECODE_ERROR(consumer, message, exc)
+    defer_refused(message, exc)
+
+
+@signals.celeryd_init.connect
+def warn_of_protocol(conf: Any, **_: Any) -> None:
+    """Say at the start that no task is kept."""
+    if conf.task_protocol != PROTOCOL:
+        logger.error("ledger_not_used", reason=f"CELERY_TASK_PROTOCOL is not {PROTOCOL}, so the ledger keeps no task")
 
 
 @signals.task_revoked.connect

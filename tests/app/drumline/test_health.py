@@ -1,7 +1,12 @@
+from datetime import timedelta
+
 import pytest
 from celery import current_app
+from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from drumline.health import checks
+from drumline.models import DurableTask
 
 
 def test_livez_answers_without_the_database(client):
@@ -22,7 +27,7 @@ def test_readyz_names_the_broker_when_it_is_down_and_tells_no_secret(client, cap
     assert answer.status_code == 503
     body = answer.json()
     assert body["status"] == "error"
-    assert set(body["checks"]) == {"database", "broker", "migrations"}
+    assert set(body["checks"]) == {"database", "broker", "migrations", "publishing"}
     assert body["checks"]["broker"]["status"] == "error"
     assert body["checks"]["database"]["status"] == "ok"
     assert "127.0.0.1" not in answer.content.decode()
@@ -35,6 +40,24 @@ def test_readyz_is_ok_when_every_part_is(client, monkeypatch):
     answer = client.get("/readyz")
     assert answer.status_code == 200, answer.content
     assert all(check["milliseconds"] >= 0 for check in answer.json()["checks"].values())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("no_broker")
+def test_readyz_fails_when_due_tasks_are_not_published_although_the_broker_answers(client, monkeypatch):
+    monkeypatch.setattr(checks, "_broker_answers", lambda: None)
+    current_app.tasks["core.ping"].apply_async(countdown=0.001)
+    DurableTask.objects.update(due_at=timezone.now() - timedelta(seconds=50))
+    assert client.get("/readyz").status_code == 200
+    call_command("ledger", "status")
+
+    DurableTask.objects.update(due_at=timezone.now() - timedelta(seconds=70))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["publishing"]["reason"] == "tasks wait to be published for more than 60 s"
+    assert answer.json()["checks"]["broker"]["status"] == "ok"
+    with pytest.raises(CommandError, match=r"waited .* s to be published, longer than 60 s"):
+        call_command("ledger", "status")
 
 
 def test_ping_says_which_queue_delivered_it():

@@ -1,17 +1,27 @@
 """The ledger's rows: what each service makes of them, and nothing else."""
 
+import asyncio
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
-from celery import current_app, signals
+from celery import current_app, group, signals
 from celery.exceptions import NotRegistered
+from django.core.exceptions import SynchronousOnlyOperation
+from kombu.exceptions import ContentDisallowed
+from kombu.serialization import register
 
 from drumline.ledger import services
 from drumline.ledger.announcements import announce_ends
 from drumline.ledger.message import Message, ledger_id
+from drumline.ledger.publishing import breaker
+from drumline.ledger.selectors import task_error
 from drumline.ledger.statements import PortableStatements, RunKey
 from drumline.models import DurableTask
+from drumline.worker import lifecycle
 
 pytestmark = pytest.mark.django_db
 
@@ -178,6 +188,87 @@ def test_a_broker_that_fails_leaves_the_task_to_the_relay(django_capture_on_comm
         current_app.tasks["core.ping"].delay()
 
     assert DurableTask.objects.get().published_at is None
+
+
+def test_an_error_of_publishing_that_is_not_the_brokers_is_said_as_what_it_is(
+    django_capture_on_commit_callbacks, monkeypatch, caplog
+):
+    def break_down(*_, **__):
+        raise TypeError("publish() got an unexpected keyword argument")
+
+    monkeypatch.setattr("drumline.ledger.publishing._publish_one", break_down)
+    with django_capture_on_commit_callbacks(execute=True):
+        current_app.tasks["core.ping"].delay()
+
+    assert "publish_failed" in caplog.text
+    assert "TypeError: publish() got an unexpected keyword argument" in caplog.text
+    assert "publish_left_to_relay" not in caplog.text
+    assert breaker.is_closed()
+    assert DurableTask.objects.get().published_at is None
+
+
+def test_an_id_that_is_used_again_is_warned_of_and_sends_nothing(broker, caplog, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        current_app.tasks["core.ping"].apply_async(task_id="import-of-today")
+        assert "task_id_reused" not in caplog.text
+        current_app.tasks["core.ping"].apply_async(task_id="import-of-today")
+        group(
+            current_app.tasks["core.ping"].si().set(task_id=name) for name in ("a", "import-of-today", "a", "b")
+        ).delay()
+
+    assert caplog.text.count("task_id_reused") == 3
+    assert [message.headers["id"] for message in broker] == ["import-of-today", "a", "b"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_async_code_that_sends_a_task_reads_what_to_type(broker):
+    async def view(send) -> None:
+        await send()
+
+    async def delay() -> None:
+        current_app.tasks["core.ping"].delay()
+
+    with pytest.raises(SynchronousOnlyOperation, match=r"await sync_to_async\(task\.delay\)"):
+        asyncio.run(view(delay))
+    assert broker == []
+
+
+def test_a_serializer_that_no_worker_accepts_is_refused_before_anything_is_written(broker):
+    register("reversed", lambda value: json.dumps(value)[::-1], lambda text: json.loads(text[::-1]), "text/reversed")
+    with pytest.raises(ContentDisallowed, match="serialised as text/reversed, which CELERY_ACCEPT_CONTENT"):
+        current_app.tasks["core.ping"].apply_async(serializer="reversed")
+
+    assert not DurableTask.objects.exists()
+    assert broker == []
+
+
+@pytest.mark.parametrize("refuse", ["reject", "decode"])
+def test_a_message_that_every_worker_refuses_is_a_dead_letter_with_the_reason_after_ten_deliveries(
+    queued, refuse, django_capture_on_commit_callbacks
+):
+    message = SimpleNamespace(headers=Message.loads(queued.message).headers, ack=lambda: None, body="", properties={})
+    error = ContentDisallowed("Refusing to deserialize disabled content of type yaml")
+    with django_capture_on_commit_callbacks(execute=True):
+        for _ in range(10):
+            assert DurableTask.objects.get().state == State.QUEUED
+            if refuse == "reject":
+                signals.task_rejected.send(sender=None, message=message, exc=error)
+            else:
+                lifecycle.defer_refused(message, error)
+
+    queued.refresh_from_db()
+    assert queued.state == State.DEAD
+    assert queued.error == f"a worker refused the message: ContentDisallowed: {error}"
+    assert task_error(queued) == "RefusedError"
+
+
+@pytest.mark.parametrize(("protocol", "said"), [(1, 1), (2, 0)])
+def test_a_worker_whose_messages_have_no_headers_says_at_its_start_that_no_task_is_kept(protocol, said, caplog):
+    signals.celeryd_init.send(
+        sender="worker@host", instance=mock.MagicMock(), conf=SimpleNamespace(task_protocol=protocol)
+    )
+
+    assert caplog.text.count("CELERY_TASK_PROTOCOL is not 2, so the ledger keeps no task") == said
 
 
 def test_an_operator_who_requeues_gives_an_expired_task_its_time_back(broker):  # noqa: ARG001

@@ -63,6 +63,7 @@ def test_a_served_queue_that_is_not_declared_is_named():
     ("setting", "value"),
     [
         ("task_acks_late", False),
+        ("task_protocol", 1),
         ("task_always_eager", True),
         ("accept_content", ["json", "pickle"]),
         ("result_accept_content", ["pickle"]),

@@ -2,11 +2,13 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from celery import current_app
 
-from drumline.ledger.publishing import PublishError
+from drumline.ledger.publishing import PublishError, RefusedError
+from drumline.ledger.selectors import task_error
 from drumline.models import DurableTask, Worker
 from drumline.relay import relay as module
 from drumline.relay.relay import Relay
@@ -184,6 +186,68 @@ def test_everything_of_an_empty_queue_is_lost_but_what_may_be_on_its_way(broker)
     Relay().round()
 
     assert broker.published == [lost]
+
+
+def test_what_waits_in_a_queue_that_is_not_declared_is_looked_for_as_well(broker):
+    lost = task(published_at=NOW - timedelta(seconds=60), queue="made-when-used")
+    kept = task(published_at=NOW - timedelta(seconds=60), queue="another")
+    broker.empty = {"made-when-used"}
+
+    Relay().round()
+
+    assert broker.published == [lost]
+    assert DurableTask.objects.get(id=kept).published_at is not None
+
+
+@pytest.fixture
+def poison(broker, monkeypatch):
+    """A message that cannot be published; `poison.all` makes every other one like it."""
+    poison = SimpleNamespace(id=task(published_at=None), all=False, tries=0)
+
+    def publish(messages) -> None:
+        ids = [message.headers["id"] for message in messages]
+        poison.tries += ids == [poison.id]
+        if poison.all or poison.id in ids:
+            raise RefusedError("TypeError: no channel takes this")
+        broker.publish(messages)
+
+    monkeypatch.setattr(module, "publish", publish)
+    return poison
+
+
+def test_a_message_that_cannot_be_published_holds_no_other_and_is_a_dead_letter_at_last(broker, clock, poison, caplog):
+    others = [task(published_at=None, due_at=NOW + timedelta(microseconds=number)) for number in range(3)]
+    relay = Relay(clock)
+
+    relay.round()
+    assert broker.published == others
+    assert state(poison.id) == State.QUEUED
+    assert "1 cannot be published" in relay.status()
+    assert "the broker does not answer" not in relay.status()
+    assert "no channel takes this" in caplog.text
+    relay.round()
+    assert poison.tries == 1, "it is not tried again at once"
+
+    for _ in range(module.REFUSED_TRIES):
+        clock.seconds += module.REFUSED_PAUSE_MAX
+        relay.round()
+    row = DurableTask.objects.get(id=poison.id)
+    assert (row.state, row.error) == (State.DEAD, "it could not be published: TypeError: no channel takes this")
+    assert task_error(row) == "RefusedError"
+
+
+def test_as_long_as_nothing_can_be_published_no_task_is_given_up_for_it(broker, clock, poison):
+    poison.all = True
+    relay = Relay(clock)
+    for _ in range(20):
+        relay.round()
+        clock.seconds += module.REFUSED_PAUSE_MAX
+    assert state(poison.id) == State.QUEUED
+    assert broker.published == []
+
+    poison.all, poison.id = False, ""
+    relay.round()
+    assert len(broker.published) == 1
 
 
 def test_what_ended_long_ago_is_deleted_and_dead_letters_stay(clock):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from drumline import conf
 from drumline.ledger.selectors import (
     finished_estimate,
     queue_states,
@@ -30,8 +31,8 @@ class Command(BaseCommand):
             "--max-lag",
             type=float,
             metavar="SECONDS",
-            help="fail when a due task waits longer to be published, no relay gave a sign of life for as long, or tasks "
-            "wait in a queue that no living worker consumes",
+            help="fail when a due task waits longer to be published (default: DRUMLINE_MAX_PUBLISH_LAG, 60), and when no "
+            "relay gave a sign of life for as long, or tasks wait in a queue that no living worker consumes",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -44,14 +45,14 @@ class Command(BaseCommand):
             "finished_estimate": finished_estimate(),
         }
         self.stdout.write(json.dumps(report) if options["json"] else _readable(report))
-        limit = options["max_lag"]
-        if limit is None:
-            return
+        limit = conf.max_publish_lag() if options["max_lag"] is None else options["max_lag"]
         if lag > limit:
             raise CommandError(
                 f"The oldest due task has waited {lag:g} s to be published, longer than {limit:g} s. Is drumline-relay "
                 "running, and does the broker answer?"
             )
+        if options["max_lag"] is None:
+            return
         if not relays or min(relays.values()) > limit:
             last = f"for {min(relays.values()):g} s" if relays else "ever"
             raise CommandError(f"No relay gave a sign of life {last}; is drumline-relay running?")
