@@ -46,11 +46,12 @@ def load(path: Path) -> Any:
 class Playbooks:
     """The variables of one host of an inventory, as a role of the site would see them."""
 
-    def __init__(self, inventory: str = "local", host: str = HOST, **overrides: Any) -> None:
+    def __init__(self, inventory: str | Path = "local", host: str = HOST, **overrides: Any) -> None:
         self._loader = DataLoader()
         self._loader.set_basedir(str(ANSIBLE))
-        sources = str(ANSIBLE / "inventories" / inventory / "hosts.yml")
-        inventories = InventoryManager(loader=self._loader, sources=[sources])
+        # An absolute path stays what it is.
+        sources = ANSIBLE / "inventories" / inventory / "hosts.yml"
+        inventories = InventoryManager(loader=self._loader, sources=[str(sources)])
         variables = VariableManager(loader=self._loader, inventory=inventories)
         for name in inventories.hosts:
             variables.set_host_facts(name, FACTS)
