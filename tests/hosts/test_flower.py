@@ -19,7 +19,7 @@ user, _ = get_user_model().objects.update_or_create(email="{email}", defaults={f
 session = import_module(settings.SESSION_ENGINE).SessionStore()
 session.update({{
     SESSION_KEY: str(user.pk),
-    BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0],
+    BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[-1],
     HASH_SESSION_KEY: user.get_session_auth_hash(),
 }})
 session.create()
