@@ -50,7 +50,8 @@ def programs(configuration: configparser.RawConfigParser) -> dict[str, dict[str,
 def command_on_a_host(program: str, service_files: dict[str, str]) -> str:
     """A unit's command line without the folders of a host; of a worker, with its numbers."""
     kind, _, instance = program.partition("-")
-    name = f"drumline-{kind}@.service" if instance else f"drumline-{kind}.service"
+    # Django's own server is one process, where a host has two instances.
+    name = f"drumline-{kind}@.service" if instance or kind == "web" else f"drumline-{kind}.service"
     [command] = re.findall(r"^ExecStart=(.*)$", service_files[UNITS + name].replace("\\\n", " "), flags=re.MULTILINE)
     command = " ".join(re.sub(r"/opt/drumline/\S+/bin/", "", command).split())
     command = command.replace("%i", instance).replace("%l", "%(host_node_name)s")
@@ -64,7 +65,7 @@ def test_every_process_of_a_host_runs_in_development_and_one_worker_for_each_que
     programs: dict[str, dict[str, str]], service_files: dict[str, str]
 ) -> None:
     services = re.findall(r"drumline-(\S+)\.service", service_files[UNITS + "drumline.target"])
-    first = {name.replace("@", "-") for name in services if "@" not in name or name.endswith("-1")}
+    first = {name.replace("@", "-") for name in services if "@" not in name or name.endswith("-1")} | {"web"}
 
     assert "worker-high-1" in first
     assert set(programs) - BESIDE == first

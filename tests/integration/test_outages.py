@@ -21,6 +21,7 @@ def test_readiness_names_what_fails_and_recovers(application, broker, cluster):
         "database": "ok",
         "broker": "ok",
         "migrations": "ok",
+        "publishing": "ok",
     }
 
     broker.kill()

@@ -126,7 +126,9 @@ def test_a_task_beyond_its_hard_time_limit_is_a_dead_letter_once(fleet, sql):
 
 def test_a_task_that_the_worker_does_not_know_waits_for_one_that_does(fleet, sql):
     fleet.worker("default")
-    fleet.manage("shell", "--no-imports", "-c", "from celery import current_app\ncurrent_app.send_task('tomorrow')")
+    fleet.manage(
+        "shell", "--no-imports", "-c", "from celery import current_app\ncurrent_app.send_task('tomorrow', durable=True)"
+    )
 
     wait_until(lambda: sql("SELECT 1 FROM drumline_ledger WHERE history::text LIKE '%unknown%'"), "it is deferred")
     assert row(sql) == (0, 0)

@@ -17,6 +17,7 @@ from apps.warehouse import parsing, tasks
 from apps.warehouse.models import CsvChunk, CsvImport, CsvPiece, Movement, RejectedRow, StagedMovement
 from apps.warehouse.services import imports
 from drumline.ledger import services as ledger
+from drumline.ledger.announcements import announce_ends
 from drumline.models import DurableTask
 
 State = CsvImport.State
@@ -238,8 +239,8 @@ def test_a_chunk_whose_process_dies_for_good_fails_the_import(receive, run, run_
     row = DurableTask.objects.filter(name=CHUNK).order_by("created_at").last()
     worker = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
     DurableTask.objects.filter(pk=row.pk).update(state=DurableTask.State.RUNNING, worker_id=worker, attempt=3)
-    with mock.patch.object(transaction, "on_commit", side_effect=lambda call, **_: call()):
-        ledger.task_lost(row.pk, worker_id=worker, error="signal 9 (SIGKILL)")
+    ledger.task_lost(row.pk, worker_id=worker, error="signal 9 (SIGKILL)")
+    announce_ends()
     run_all()
     csv_import.refresh_from_db()
     assert csv_import.state == State.FAILED
