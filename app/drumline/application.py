@@ -74,7 +74,7 @@ def is_durable(app: Celery, name: str, *, said: bool | None) -> bool:
     imported the task, so all tasks are imported before a name counts as unknown.
     """
     if said is not None:
-        return said
+        return bool(said)
     task = app.tasks.get(name) or (_imported_task(app, name) if conf.durable() else None)
     if task is not None:
         durable = getattr(task, "durable", None)

@@ -33,6 +33,9 @@ logger = structlog.get_logger(__name__)
 # Rows in one statement: enough to make the round trip cheap, few enough for a small statement.
 CHUNK = 1000
 
+# In the place of `durable=` when the ledger takes a task without its sender having said so.
+UNSAID = object()
+
 COLUMNS = """id, name, queue, priority, message, created_at, due_at, expires_at, published_at, retries, max_attempts,
     generation, parent_id, root_id"""
 # A task that replaces itself (Task.replace) comes again under its own id; every other second time is the same task.
@@ -85,7 +88,7 @@ def install() -> None:
 
 
 def _is_taken(app: Celery, name: str, options: dict[str, Any]) -> bool:
-    """Return whether the ledger takes a task; leave what its sender said in the options, for the producer."""
+    """Return whether the ledger takes a task; leave the answer in the options, for the producer."""
     durable = options.pop("durable", None)
     if _goes_elsewhere(app, options):
         if durable:
@@ -94,8 +97,9 @@ def _is_taken(app: Celery, name: str, options: dict[str, Any]) -> bool:
                 "project's, where the ledger cannot follow it; leave out durable=True"
             )
         return False
-    options["durable"] = durable
-    return is_durable(app, name, said=durable)
+    taken = is_durable(app, name, said=durable)
+    options["durable"] = UNSAID if taken and durable is None else taken
+    return taken
 
 
 def _prepare(options: dict[str, Any], countdown: float | None, eta: Any) -> tuple[None, None]:
@@ -145,10 +149,10 @@ class LedgerProducer:
         if name is None and self._announces(body):
             self._events.append((body, options))
             return None
-        if name is None or not is_durable(self._app, name, said=durable):
+        if name is None or not (durable is UNSAID or is_durable(self._app, name, said=durable)):
             return self._real.publish(body, **options)
         queue = _own_queue(self._app, options)
-        if queue is None and durable:
+        if queue is None and durable is True:
             raise ValueError(
                 f"{name} is sent with durable=True to exchange {_name(options['exchange'])!r} with the routing key "
                 f"{options.get('routing_key')!r}, which leads to no queue of CELERY_TASK_QUEUES; declare the queue, or "

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from datetime import time as midnight
+from functools import cache
 from hashlib import sha1
 from typing import Any
 from uuid import NAMESPACE_OID, UUID
 
+from celery import Celery
 from kombu.compression import get_encoder
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import dumps as kombu_dumps
@@ -136,13 +138,20 @@ class Message:
 
 
 def _refuse_unread(content_type: str, name: str) -> None:
-    accepted = application().conf.accept_content
-    if accepted is None or content_type in {*ALWAYS_ACCEPTED, *(prepare_accept_content(accepted) or ())}:
+    accepted = _accepted(application())
+    if accepted is None or content_type in accepted:
         return
     raise ContentDisallowed(
         f"The arguments of {name} are serialised as {content_type}, which CELERY_ACCEPT_CONTENT does not list: no "
         "worker would read them. Add it there, or send the task with another serializer"
     )
+
+
+@cache
+def _accepted(app: Celery) -> frozenset[str] | None:
+    """Return the content types that a worker reads, once a process; None is all."""
+    accepted = app.conf.accept_content
+    return None if accepted is None else frozenset({*ALWAYS_ACCEPTED, *(prepare_accept_content(accepted) or ())})
 
 
 def _column(value: Any) -> str:
