@@ -28,6 +28,7 @@ collect_ignore = [
     "test_killed_process.py",
     "test_reboot.py",
     "test_restart_under_load.py",
+    "test_rotation.py",
     "test_upkeep.py",
 ]
 

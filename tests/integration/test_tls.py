@@ -146,14 +146,16 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     groups = {"worker": ["app1"], "postgresql": ["data1"], "redis": ["data1"]}
     children = {group: {"hosts": dict.fromkeys(names)} for group, names in groups.items()}
     (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts, "children": children}}))
-    secrets: dict[str, str] = Playbooks(folder, "app1", **SECRETS).value("app_release", "app_release_secrets")
-    return secrets
+    playbooks = Playbooks(folder, "app1", **SECRETS)
+    secrets: dict[str, str] = playbooks.value("app_release", "app_release_secrets")
+    return secrets | {"login": playbooks.value("postgresql", "postgresql_login")}
 
 
 def asked(tmp_path: Path, rendered: dict[str, str], database: int, broker: int, authority: Path) -> dict[str, object]:
     """What each connection of the application answers when it trusts this authority."""
     addresses = {
         name: rendered[name]
+        .replace(f"{rendered['login']}:", "drumline:")
         .replace("192.0.2.2:5432/drumline", f"127.0.0.1:{database}/postgres")
         .replace("app:secret-of-vault_redis_app_password@192.0.2.2:6379", f"127.0.0.1:{broker}")
         .replace("/etc/ssl/drumline-ca.crt", str(authority))

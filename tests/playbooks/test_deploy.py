@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+import pytest
 import yaml
 
 from tests.rendering import ANSIBLE, Playbooks
@@ -47,6 +48,23 @@ def test_a_change_of_the_processes_alone_is_checked_as_well() -> None:
     assert ["drumline_check", "--serve=high,default,low"] in checks
     [check] = yaml.safe_load((ANSIBLE / "roles/app_release/tasks/check.yml").read_text())
     assert check["when"] == "not ansible_check_mode", "the check must not depend on whether the release is new"
+
+
+def test_passwords_before_are_refused_once_every_process_was_seen_to_run_with_the_present_ones() -> None:
+    order = steps()
+
+    for former, present in (
+        ("Close their roles", "Create the role that logs in"),
+        ("Refuse the passwords before", "Write who may use the broker"),
+    ):
+        assert order.index(present) < order.index("Check the settings and the process model"), present
+        assert order.index(former) > order.index("Every instance runs tasks"), former
+
+
+@pytest.mark.parametrize("part", ["app_release", "app_services", "postgresql", "redis", "flower"])
+def test_a_part_of_the_site_refuses_no_password(part: str) -> None:
+    """It may leave processes that have not got the present ones."""
+    assert "Refuse the passwords before" not in steps(f"--tags={part}")
 
 
 def test_every_worker_of_the_model_is_asked_for_a_task_after_the_switch() -> None:

@@ -99,7 +99,8 @@ def test_somebody_on_the_network_reads_no_password_no_task_and_no_statement(wire
 
 def test_every_session_of_the_application_in_the_database_is_encrypted(data: str) -> None:
     statement = (
-        "select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'drumline'"
+        "select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) "
+        "where usename ~ '^drumline_[0-9a-f]{8}$'"
     )
     command = ["podman", "exec", data, "runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "-Atc", statement]
     said = subprocess.run(command, check=True, capture_output=True, text=True)
