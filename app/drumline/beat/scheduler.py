@@ -87,6 +87,13 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
         """Sync the code's entries; the stock one would overwrite what an operator gave the same name."""
         schedule_sync(app=self.app)
 
+    def schedule_changed(self) -> bool:
+        """Return whether an entry was saved since the schedule was read.
+
+        The stock method takes its first look for unchanged, and misses what was saved since the schedule was read.
+        """
+        return bool(self.Changes.last_change() != self._last_timestamp)
+
     def enabled_models_qs(self) -> QuerySet[PeriodicTask]:
         """Consider every enabled entry.
 
@@ -98,6 +105,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
 
     def all_as_schedule(self) -> dict[str, Any]:
         """Return the enabled entries; one that cannot be read is logged and left out, and no other waits for it."""
+        # Before the rows: what is saved meanwhile is read again, and not missed.
+        self._last_timestamp = self.Changes.last_change()
         entries: dict[str, Any] = {}
         broken: dict[str, str] = {}
         for row in self._rows(broken):

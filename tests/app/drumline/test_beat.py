@@ -578,3 +578,14 @@ def test_a_code_entry_that_cannot_be_scheduled_stops_no_other():
     assert synced.created == ["half", "fine"]
     assert PeriodicTask.objects.get(name="half").schedule.run_every == timedelta(seconds=0.5)
     assert schedule_sync(app=app).unchanged == ["half", "fine"]
+
+
+@pytest.mark.django_db
+def test_an_entry_that_is_saved_right_after_beat_has_begun_is_seen_at_the_next_look():
+    beat = Scheduler(app=current_app, lazy=True)
+    assert "saved just now" not in beat.schedule
+
+    every = IntervalSchedule.objects.create(every=1, period="seconds")
+    PeriodicTask.objects.create(name="saved just now", task="core.ping", interval=every)
+
+    assert "saved just now" in beat.schedule
