@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import yaml
+
+from tests.support.on_host import last_line, run_site
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -146,20 +147,7 @@ def inventory(request: pytest.FixtureRequest) -> Path:
 
 def deploy(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run site.yml, as far as it deploys."""
-    return subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            f"--inventory={inventory}",
-            *(options or ["--tags=app_release,app_services"]),
-            "site.yml",
-        ],
-        cwd=ANSIBLE,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ
-        | {"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"},
-    )
+    return run_site(inventory, *(options or ["--tags=app_release,app_services"]), ansible=ANSIBLE)
 
 
 def state(host: Host) -> dict[str, Any]:
@@ -198,21 +186,14 @@ def test_a_bad_release_is_refused_and_what_ran_before_runs_on(
     assert host.check_output(f"python3 -c '{READY}'") == "200"
 
 
-def shell(host: Host, script: str, standard_input: str = "") -> str:
-    printed = host.check_output(
-        f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'"
-    )
-    return str(printed.strip().splitlines()[-1])
-
-
 @pytest.mark.skipif(not ALL, reason="it takes a minute; BAD_RELEASES=all runs it")
 def test_what_a_host_no_longer_runs_is_drained_and_then_forgotten(
     host: Host, inventory: Path, model: dict[str, Any]
 ) -> None:
-    sent = shell(host, SEND)
+    sent = last_line(host, SEND)
     deadline = time.monotonic() + 60
     while not any(
-        name.startswith("low-2@") for name, state, _ in json.loads(shell(host, ROWS, sent)) if state == "Running"
+        name.startswith("low-2@") for name, state, _ in json.loads(last_line(host, ROWS, sent)) if state == "Running"
     ):
         assert time.monotonic() < deadline, "the second instance of low took no task"
     queues = {**model["app_queues"], "low": model["app_queues"]["low"] | {"instances": 1}}
@@ -227,7 +208,7 @@ def test_what_a_host_no_longer_runs_is_drained_and_then_forgotten(
         ended = host.check_output("journalctl --unit=drumline-worker@low-2.service --since=-10min --output=cat")
         assert "Failed to load environment files" not in ended
         assert {
-            (state, attempt) for name, state, attempt in json.loads(shell(host, ROWS, sent)) if "low-2" in name
+            (state, attempt) for name, state, attempt in json.loads(last_line(host, ROWS, sent)) if "low-2" in name
         } == {("Finished", 1)}
         left = "ls /etc/drumline/worker/low-2.env /etc/drumline/flower.env /etc/systemd/system/drumline-flower.service"
         assert host.run(left).stdout == ""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.on_host import last_line
+
 if TYPE_CHECKING:
     from testinfra.host import Host
 
@@ -37,12 +39,6 @@ def tool(*arguments: str) -> Any:
         [sys.executable, str(TESTHOST), *arguments, "--json"], check=False, capture_output=True, text=True
     )
     return json.loads(result.stdout) if result.returncode == 0 else None
-
-
-def last_line(host: Host, script: str, standard_input: str = "") -> str:
-    told = host.run(f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'")
-    assert told.rc == 0, told.stderr
-    return str(told.stdout.strip().splitlines()[-1])
 
 
 def test_a_host_that_ends_at_once_and_boots_loses_no_task(host: Host) -> None:

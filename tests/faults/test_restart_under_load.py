@@ -7,6 +7,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from tests.support.on_host import last_line
+
 if TYPE_CHECKING:
     from testinfra.host import Host
 
@@ -40,12 +42,6 @@ from django_celery_results.models import TaskResult
 rows = TaskResult.objects.filter(task_id__in=sys.stdin.read().split())
 print(json.dumps(list(rows.values_list("status", flat=True))))
 """
-
-
-def last_line(host: Host, script: str, standard_input: str = "") -> str:
-    told = host.run(f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'")
-    assert told.rc == 0, told.stderr
-    return str(told.stdout.strip().splitlines()[-1])
 
 
 def visits(host: Host, seconds: int, during: str) -> list[str]:

@@ -11,8 +11,6 @@ import concurrent.futures
 import json
 import os
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
+
+from tests.support.on_host import last_line, run_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,23 +80,8 @@ print(json.dumps(list(rows.values_list("status", flat=True))))
 LOGINS = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname LIKE 'drumline%'"
 
 
-def shell(host: Host, script: str, standard_input: str = "") -> str:
-    printed = host.check_output(
-        f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'"
-    )
-    return str(printed.strip().splitlines()[-1])
-
-
 def site(inventory: Path) -> str:
-    ran = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), f"--inventory={inventory}", "site.yml"],
-        cwd=ANSIBLE,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ
-        | {"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"},
-    )
+    ran = run_site(inventory, ansible=ANSIBLE)
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-6000:]
     return ran.stdout
 
@@ -128,7 +113,7 @@ class Visits:
     def __enter__(self) -> Self:
         self.host.check_output(f"rm -f {STOP}")
         self.pool = concurrent.futures.ThreadPoolExecutor()
-        cookie = shell(self.host, SIGN_IN)
+        cookie = last_line(self.host, SIGN_IN)
         self.coming = self.pool.submit(self.host.check_output, f"python3 -c '{VISIT}' {STOP} '{cookie}'")
         return self
 
@@ -146,7 +131,7 @@ def sent(host: Host) -> Iterator[list[str]]:
 
     def send() -> None:
         while not end.is_set():
-            identities.extend(shell(host, SEND).split())
+            identities.extend(last_line(host, SEND).split())
             end.wait(5)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -195,4 +180,4 @@ def test_all_passwords_are_rotated_by_one_run_and_no_request_fails_and_no_task_i
     states: list[str] = []
     while states != ["SUCCESS"] * len(known):
         assert time.monotonic() < deadline, f"of {len(known)} tasks these are known: {Counter(states)}"
-        states = json.loads(shell(host, STATES, " ".join(known)))
+        states = json.loads(last_line(host, STATES, " ".join(known)))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.on_host import last_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,12 +76,6 @@ def second(tmp_path: Path) -> Path:
         shutil.copy(PROJECT / name, tmp_path)
     (tmp_path / "app" / "second").write_text("The second release.\n")
     return tmp_path
-
-
-def last_line(host: Host, script: str, standard_input: str = "") -> str:
-    told = host.run(f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'")
-    assert told.rc == 0, told.stderr
-    return str(told.stdout.strip().splitlines()[-1])
 
 
 def wait(condition: Callable[[], Any], seconds: float, otherwise: Callable[[], str]) -> Any:

@@ -1,0 +1,34 @@
+"""What tests do with a host that is up: run a script in its Django, and run the site's playbook over it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
+
+
+def last_line(host: Host, script: str, standard_input: str = "") -> str:
+    """What a script prints last in the shell of the host's application."""
+    ran = host.run(f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'")
+    assert ran.rc == 0, ran.stderr
+    return str(ran.stdout.strip().splitlines()[-1])
+
+
+def run_site(inventory: Path, *options: str, ansible: Path = ANSIBLE) -> subprocess.CompletedProcess[str]:
+    """Run site.yml of this checkout, or of another one's folder of playbooks."""
+    own = {"ANSIBLE_CONFIG": str(ansible / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"}
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), f"--inventory={inventory}", *options, "site.yml"],
+        cwd=ansible,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | own,
+    )
