@@ -127,6 +127,11 @@ class Worker(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def consumed(self) -> list[str]:
+        """Return the names in `queues`."""
+        return self.queues.split(",") if self.queues else []
+
 
 class Heartbeat(models.Model):
     """When a process last said that it is alive, and where it runs."""

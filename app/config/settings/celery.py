@@ -141,6 +141,17 @@ CELERY_BEAT_SCHEDULER = "drumline.beat.scheduler:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # Their times are the site's wall clock; Celery's own `crontab` would take CELERY_TIMEZONE.
 crontab = partial(TzAwareCrontab, tz=ZoneInfo(TIME_ZONE))
+# What is done in the night, at its hour and minute.
+NIGHTLY = {
+    "users.cleanup_expired_sessions": (2, 0),
+    "api.cleanup_request_counts": (2, 15),
+    "users.cleanup_unverified": (2, 20),
+    "users.cleanup_sign_ins": (2, 25),
+    "warehouse.run_day": (2, 30),
+    "reports.cleanup_old": (3, 0),
+    "warehouse.cleanup_imports": (3, 30),
+    "celery.backend_cleanup": (4, 0),
+}
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "notifications.send_weekly_digest": {
         "task": "notifications.send_weekly_digest",
@@ -155,44 +166,12 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         # A run that is late would do what the next one does.
         "options": {"expire_seconds": 50, "missed": "skip"},
     },
-    "api.cleanup_request_counts": {
-        "task": "api.cleanup_request_counts",
-        "schedule": crontab(minute="15", hour="2"),
-        "options": {"expire_seconds": 12 * 3600},
-    },
-    "users.cleanup_expired_sessions": {
-        "task": "users.cleanup_expired_sessions",
-        "schedule": crontab(minute="0", hour="2"),
-        "options": {"expire_seconds": 12 * 3600},
-    },
-    "users.cleanup_sign_ins": {
-        "task": "users.cleanup_sign_ins",
-        "schedule": crontab(minute="25", hour="2"),
-        "options": {"expire_seconds": 12 * 3600},
-    },
-    "users.cleanup_unverified": {
-        "task": "users.cleanup_unverified",
-        "schedule": crontab(minute="20", hour="2"),
-        "options": {"expire_seconds": 12 * 3600},
-    },
-    "warehouse.run_day": {
-        "task": "warehouse.run_day",
-        "schedule": crontab(minute="30", hour="2"),
-        "options": {"expire_seconds": 12 * 3600},
-    },
-    "reports.cleanup_old": {
-        "task": "reports.cleanup_old",
-        "schedule": crontab(minute="0", hour="3"),
-        "options": {"expire_seconds": 12 * 3600},
-    },
-    "warehouse.cleanup_imports": {
-        "task": "warehouse.cleanup_imports",
-        "schedule": crontab(minute="30", hour="3"),
-        "options": {"expire_seconds": 12 * 3600},
-    },
-    "celery.backend_cleanup": {
-        "task": "celery.backend_cleanup",
-        "schedule": crontab(minute="0", hour="4"),
-        "options": {"expire_seconds": 12 * 3600},
+    **{
+        task: {
+            "task": task,
+            "schedule": crontab(minute=str(minute), hour=str(hour)),
+            "options": {"expire_seconds": 12 * 3600},
+        }
+        for task, (hour, minute) in NIGHTLY.items()
     },
 }

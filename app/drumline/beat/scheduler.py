@@ -26,6 +26,8 @@ from kombu.utils.json import loads
 from drumline.beat.due import ScheduleError, latest_due, next_due
 from drumline.beat.schedule import schedule_sync
 from drumline.health.heartbeats import heartbeat_write
+from drumline.ledger.services import skipping_locked
+from drumline.ledger.storable import error_text
 from drumline.models import MissedRuns
 from drumline.worker.notify import sd_notify
 
@@ -115,7 +117,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
             except OUTAGES:
                 raise
             except Exception as error:  # noqa: BLE001  a row written by SQL may hold anything
-                broken[row.name] = f"{type(error).__name__}: {error}"
+                broken[row.name] = error_text(error)
         for name, why in broken.items():
             logger.error("entry_broken", entry=name, error=why, hint="correct its row, in the admin or by SQL")
         self._broken = broken
@@ -138,7 +140,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
                 raise
             except Exception as error:  # noqa: BLE001  as above
                 name = str(PeriodicTask.objects.values_list("name", flat=True).get(pk=key))
-                broken[name] = f"{type(error).__name__}: {error}"
+                broken[name] = error_text(error)
         return found
 
     def tick(self, *_args: Any, **_kwargs: Any) -> float:
@@ -200,9 +202,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
             return self._later(entry, wait)
 
     def _lock(self, entry: Any) -> PeriodicTask | None:
-        rows = PeriodicTask.objects.filter(pk=entry.model.pk, enabled=True)
-        skip = connection.features.has_select_for_update_skip_locked
-        row: PeriodicTask | None = rows.select_for_update(skip_locked=skip).first()
+        row: PeriodicTask | None = skipping_locked(PeriodicTask.objects.filter(pk=entry.model.pk, enabled=True)).first()
         return row
 
     def _later(self, entry: Any, wait: timedelta) -> Any:

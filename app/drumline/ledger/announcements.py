@@ -15,13 +15,14 @@ from billiard.exceptions import WorkerLostError
 from celery import current_app, signals, states
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, TaskRevokedError
-from django.db import connection, transaction
+from django.db import transaction
 from kombu.serialization import loads
 
 from drumline.ledger import storable
 from drumline.ledger.database_errors import is_unavailable
 from drumline.ledger.message import Message
 from drumline.ledger.publishing import RefusedError
+from drumline.ledger.services import skipping_locked
 from drumline.models import Announcement, DurableTask
 
 logger = structlog.get_logger(__name__)
@@ -51,8 +52,7 @@ def announce_ends(*, limit: int = 200) -> int:
 
 @transaction.atomic
 def _announce_once(task_id: UUID) -> None:
-    locked = Announcement.objects.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
-    mine = locked.filter(task_id=task_id).first()
+    mine = skipping_locked(Announcement.objects.filter(task_id=task_id)).first()
     # Another relay has it.
     if mine is None:
         return

@@ -80,7 +80,8 @@ def install() -> None:
         **options: Any,
     ) -> Any:
         if _is_taken(app, name, options):
-            countdown, eta = _prepare(options, countdown, eta)
+            _prepare(options, countdown, eta)
+            countdown = eta = None
         return send_task(app, name, args, kwargs, countdown, eta, **options)
 
     Celery.producer_or_acquire = producer_or_acquire  # type: ignore[method-assign, assignment]
@@ -102,8 +103,8 @@ def _is_taken(app: Celery, name: str, options: dict[str, Any]) -> bool:
     return taken
 
 
-def _prepare(options: dict[str, Any], countdown: float | None, eta: Any) -> tuple[None, None]:
-    """Move to the message's headers what Celery or the broker would act on, and return what is left of it: nothing."""
+def _prepare(options: dict[str, Any], countdown: float | None, eta: Any) -> None:
+    """Move to the message's headers what Celery or the broker would act on."""
     if options.get("task_id"):
         options["task_id"] = str(options["task_id"])
     # As a header the due time reaches the ledger whole; as an option Celery would turn it into a delayed exchange on
@@ -114,7 +115,6 @@ def _prepare(options: dict[str, Any], countdown: float | None, eta: Any) -> tupl
     if options.get("chord"):
         # The body is called with its members' results, so a member that stores none would leave it waiting.
         options["ignore_result"] = False
-    return None, None
 
 
 def _goes_elsewhere(app: Celery, options: dict[str, Any]) -> bool:

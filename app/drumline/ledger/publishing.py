@@ -15,6 +15,7 @@ from kombu.pools import producers
 
 from drumline import conf
 from drumline.application import application
+from drumline.ledger import storable
 from drumline.ledger.message import Message
 
 logger = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ def _send(each: Callable[[Producer], None]) -> None:
         ):
             each(producer)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
+        said = storable.error_text(error)
         # A channel's error is about one message or its queue; the broker answers, and takes the others.
         if isinstance(error, errors) and not isinstance(error, ChannelError):
             breaker.failed()

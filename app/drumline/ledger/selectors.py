@@ -97,7 +97,7 @@ def workers_alive() -> QuerySet[Worker]:
 
 def served_queues() -> Counter[str]:
     """Return by how many living workers each queue is consumed."""
-    return Counter(queue for worker in workers_alive() for queue in worker.queues.replace(",", " ").split())
+    return Counter(queue for worker in workers_alive() for queue in worker.consumed)
 
 
 def unserved_queues() -> dict[str, QueueState]:

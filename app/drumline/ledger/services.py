@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -19,6 +20,7 @@ from drumline.models import Announcement, DurableTask, Worker
 logger = structlog.get_logger(__name__)
 
 State = DurableTask.State
+M = TypeVar("M", bound=models.Model)
 
 CHANNEL = "drumline_ledger"
 # Rows that one transaction locks.
@@ -209,7 +211,7 @@ def worker_release(worker_id: UUID, *, error: str, counted: bool = True) -> int:
 @transaction.atomic
 def tasks_expire(*, limit: int = 1000) -> int:
     """Discard what nobody started in time; return how many."""
-    rows = _skipping_locked(DurableTask.objects.filter(state=State.QUEUED, expires_at__lte=datetime.now(UTC)))[:limit]
+    rows = skipping_locked(DurableTask.objects.filter(state=State.QUEUED, expires_at__lte=datetime.now(UTC)))[:limit]
     _discard_waiting(rows, expired=True)
     return len(rows)
 
@@ -219,7 +221,7 @@ def finished_purge(*, limit: int = 1000) -> int:
     before = _kept_since()
     with transaction.atomic():
         ended = DurableTask.objects.filter(state__in=(State.FINISHED, State.DISCARDED), finished_at__lte=before)
-        ids = list(_skipping_locked(ended).order_by("finished_at").values_list("id", flat=True)[:limit])
+        ids = list(skipping_locked(ended).order_by("finished_at").values_list("id", flat=True)[:limit])
         return DurableTask.objects.filter(id__in=ids).delete()[0] if ids else 0
 
 
@@ -248,7 +250,8 @@ def _running(task_id: UUID, worker_id: UUID, generation: int | None) -> DurableT
     return (rows if generation is None else rows.filter(generation=generation)).first()
 
 
-def _skipping_locked(rows: models.QuerySet[DurableTask]) -> models.QuerySet[DurableTask]:
+def skipping_locked(rows: models.QuerySet[M]) -> models.QuerySet[M]:
+    """Return the rows to be locked, without those that another process has locked, where the database can skip them."""
     return rows.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
 
 

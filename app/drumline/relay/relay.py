@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 
@@ -112,7 +112,7 @@ class Relay:
     def _publish_batch(self) -> tuple[int, int]:
         """Return how many rows were due, and how many of them the broker took."""
         due = self._unpublished().filter(due_at__lte=datetime.now(UTC))
-        rows = list(_locked(due).order_by("due_at").only("id", "name", "message")[:BATCH])
+        rows = list(services.skipping_locked(due).order_by("due_at").only("id", "name", "message")[:BATCH])
         if not rows:
             return 0, 0
         try:
@@ -252,11 +252,7 @@ def _queues_published(before: datetime) -> Iterator[str]:
             yield queue
 
 
-def _locked(rows: models.QuerySet[DurableTask]) -> models.QuerySet[DurableTask]:
-    return rows.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
-
-
 @transaction.atomic
 def _mark(rows: models.QuerySet[DurableTask]) -> int:
-    ids = list(_locked(rows).values_list("id", flat=True)[: 10 * BATCH])
+    ids = list(services.skipping_locked(rows).values_list("id", flat=True)[: 10 * BATCH])
     return DurableTask.objects.filter(id__in=ids).update(published_at=None) if ids else 0

@@ -15,6 +15,8 @@ from celery.exceptions import InvalidTaskError
 from kombu.transport import virtual
 from kombu.utils.json import loads
 
+from drumline.ledger.storable import error_text
+
 logger = structlog.get_logger(__name__)
 
 
@@ -27,7 +29,7 @@ class Envelope(virtual.Message):
             # What the transport notes of it before it delivers it.
             self.delivery_info["exchange"], self.delivery_info["routing_key"]
         except Exception as error:  # noqa: BLE001  it may be anything
-            logger.error("not_a_message", error=f"{type(error).__name__}: {error}", entry=repr(payload)[:1000])  # noqa: TRY400
+            logger.error("not_a_message", error=error_text(error), entry=repr(payload)[:1000])  # noqa: TRY400
             super().__init__(_unaddressed(payload), channel=channel, **kwargs)
 
 
@@ -73,7 +75,7 @@ def guard(consumer: Any) -> None:
             except broker_errors:
                 raise
             except Exception as error:  # noqa: BLE001  a message's content may break anything
-                return consumer.on_invalid_task(None, message, InvalidTaskError(f"{type(error).__name__}: {error}"))
+                return consumer.on_invalid_task(None, message, InvalidTaskError(error_text(error)))
 
         return on_message
 

@@ -9,7 +9,7 @@ from celery import Task, bootsteps, signals
 from celery.worker.consumer import Consumer
 from django.db import close_old_connections
 
-from drumline.ledger import running, services
+from drumline.ledger import running, services, storable
 from drumline.ledger.message import ledger_id
 from drumline.worker import envelopes, life, names, pools
 from drumline.worker.notify import sd_notify
@@ -119,7 +119,7 @@ def defer_refused(message: Any, exc: Exception | None, **_: Any) -> None:
     """Keep a task whose message this worker refuses: a serializer that it does not accept, a header that is invalid."""
     headers = message.headers or {}
     if headers.get("durable") and exc is not None:
-        error = f"a worker refused the message: {type(exc).__name__}: {exc}"
+        error = f"a worker refused the message: {storable.error_text(exc)}"
         defer = partial(services.task_deferred, error=error, worker_id=life.current_id(), refused=True)
         life.later(partial(defer, ledger_id(headers["id"])))
 

@@ -42,9 +42,9 @@ class Command(BaseCommand):
             missing = [name for name in names if name not in ran]
             if not missing or time.monotonic() > deadline:
                 break
-            for queue in sorted({queue for worker in alive if worker.name in missing for queue in _queues(worker)}):
+            for queue in sorted({queue for worker in alive if worker.name in missing for queue in worker.consumed}):
                 if not _open(pings.get(queue, [])):
-                    serving = sum(queue in _queues(worker) for worker in alive)
+                    serving = sum(queue in worker.consumed for worker in alive)
                     sent = [
                         ping.apply_async(args=(BUSY_SECONDS,), queue=queue) for _ in range(PINGS_FOR_EACH * serving)
                     ]
@@ -56,10 +56,6 @@ class Command(BaseCommand):
         if missing:
             seen = {worker.name for worker in alive}
             raise CommandError("\n".join(_why(name, alive=name in seen, seconds=options["wait"]) for name in missing))
-
-
-def _queues(worker: Worker) -> list[str]:
-    return worker.queues.replace(",", " ").split()
 
 
 def _ran(alive: Iterable[Worker], pings: dict[str, list[str]]) -> set[str]:
