@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.servers import wait_until
 from tests.rendering import ANSIBLE, PROJECT
 
 _spec = importlib.util.spec_from_file_location("program_set", ANSIBLE / "plugins" / "modules" / "program_set.py")
@@ -232,6 +233,10 @@ def test_a_program_that_does_not_start_ends_the_run_with_its_log_and_the_next_wa
 
     assert not any(event.startswith("worker-high-2") for event in supervisor.events())
     (supervisor.release / "broken").unlink()
+    # supervisord starts it again by itself; one that had begun before is still broken, and would end the next run as well.
+    wait_until(
+        lambda: "worker-high-1 ready" in supervisor.events(), "supervisord has started what is not broken any more"
+    )
     assert "worker-high-2" in supervisor.run()["restarted"]
 
 
