@@ -54,12 +54,13 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
+	cd drumline && pytest $(SIDE_BY_SIDE) auto
 	pytest $(SIDE_BY_SIDE) auto tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
 	pytest $(SIDE_BY_SIDE) 3 tests/faults
 
 .PHONY: coverage
-coverage: bootstrap-test ## Measure which branches of app/ those tests reach, in every process that they start
-	pytest tests/app tests/integration --cov $(CURDIR)/app
+coverage: bootstrap-test ## Measure which branches of app/ and the package those tests reach, in every process that they start
+	pytest tests/app tests/integration --cov $(CURDIR)/app --cov $(CURDIR)/drumline/src
 
 .PHONY: faults
 faults: bootstrap-test ## Harm real servers and processes in 50 minutes, and print what held beside stock Celery: ONLY=redis

@@ -34,7 +34,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for part in ("app", "supervisor", "ansible/group_vars", "ansible/plugins"):
+        for part in ("app", "drumline", "supervisor", "ansible/group_vars", "ansible/plugins"):
             shutil.copytree(PROJECT / part, folder / part)
         self.state = folder / "build/dev"
         self.port = wait_until(self._four_free_ports, "four free ports in a row")
@@ -117,7 +117,10 @@ def test_a_developer_starts_everything_changes_code_and_stops_everything(checkou
 
     checkout.edit("config/urls.py", "urlpatterns = (", "urlpatterns = [")
     checkout.edit("config/templates/home.html", "</body>", "Changed</body>")
-    checkout.edit("drumline/health/tasks.py", "socket.gethostname()", '"changed"')
+    checkout.edit("config/celery.py", "import logging.config\n", "import logging.config, socket\n")
+    checkout.edit(
+        "config/celery.py", "env.settings_module()\n", "env.settings_module()\nsocket.gethostname = lambda: 'changed'\n"
+    )
     wait_until(lambda: "Changed" in fetched(checkout.site), "the web process has the new template", seconds=PATIENCE)
     hosts = lambda: {report["result"]["host"] for report in checkout.ping("high,default,low")}  # noqa: E731
     wait_until(lambda: hosts() == {"changed"}, "every worker has the new code", seconds=PATIENCE)

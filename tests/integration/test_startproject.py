@@ -49,7 +49,7 @@ class Project:
     def __init__(self, folder, broker_url):
         self.folder = folder / "project"
         (folder / "lib").mkdir()
-        shutil.copytree(PROJECT / "app" / "drumline", folder / "lib" / "drumline")
+        shutil.copytree(PROJECT / "drumline" / "src" / "drumline", folder / "lib" / "drumline")
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(folder / "lib")}
         self.processes = []
         self.folder.mkdir()

@@ -8,7 +8,8 @@ module: artefact
 short_description: Build what a host needs to install a project without reaching any index
 description:
   - Runs on the controller. Packs the project's source, its locked dependencies as wheels for the hosts' Python,
-    each checked against the hash in the lock, and the installer into one tar file.
+    each checked against the hash in the lock, and the installer into one tar file. Packages that the lock takes from
+    the checkout itself (a uv workspace, a path) are built into wheels.
   - The tar file holds a program, install, that lays it out in a folder of a host; .venv/installed is its last word there.
   - The id is a digest of the source and the lock, so the same content is the same artefact and is built once.
 options:
@@ -104,11 +105,15 @@ def _checkout(source: Path, ref: str, work: Path) -> tuple[Path, str]:
     return tree, commit[:12]
 
 
-def _files(tree: Path, root: str) -> list[Path]:
-    """The files that ship, relative to the root: in a checkout what git tracks or would track, else all."""
-    top = tree / root
-    if not top.is_dir():
+def _top(tree: Path, root: str) -> Path:
+    """The folder that ships."""
+    if not (tree / root).is_dir():
         raise ArtefactError(f"app_root is {root}, but {tree} has no such folder. Name the folder that holds manage.py.")
+    return tree / root
+
+
+def _files(tree: Path, top: Path) -> list[Path]:
+    """The files of a folder, relative to it: in a checkout what git tracks or would track, else all."""
     if (tree / ".git").exists():
         listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=top).split("\0")
         return sorted(Path(name) for name in listed if name and (top / name).is_file())
@@ -129,6 +134,29 @@ def _requirements(tree: Path, lock: str, groups: list[str]) -> str:
         [str(_UV), "export", "--quiet", "--frozen", "--no-header", "--no-annotate", "--no-emit-project", *chosen],
         cwd=(tree / lock).parent,
     )
+
+
+def _without_packages(requirements: str, base: Path) -> tuple[str, list[Path]]:
+    """The requirements from an index, and the folders of the packages that the lock takes from the checkout."""
+    kept, packages = [], []
+    for line in requirements.splitlines():
+        path = line.removeprefix("-e ").split(";")[0].strip()
+        if line.startswith(("-e .", "./", "../")):
+            packages.append((base / path).resolve())
+        else:
+            kept.append(line)
+    return "\n".join(kept), packages
+
+
+def _build_package(package: Path, wheels: Path) -> str:
+    """Build a package of the checkout into a wheel, and return its requirement with the wheel's hash."""
+    with tempfile.TemporaryDirectory(prefix="drumline-wheel-") as folder:
+        _run([str(_UV), "build", "--quiet", "--wheel", f"--out-dir={folder}", str(package)])
+        [wheel] = Path(folder).glob("*.whl")
+        name, version, *_ = wheel.name.split("-")
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        shutil.copy2(wheel, wheels)
+    return f"{name.replace('_', '-')}=={version} --hash=sha256:{digest}\n"
 
 
 def _for_host(requirements: str, python: str, machine: str) -> str:
@@ -188,12 +216,13 @@ def _extract_uv(wheels: Path, target: Path) -> None:
     target.chmod(0o755)
 
 
-def _digest(tree: Path, root: str, files: list[Path], requirements: str) -> str:
+def _digest(requirements: str, folders: dict[Path, list[Path]]) -> str:
     digest = hashlib.sha256(requirements.encode())
-    for name in files:
-        path = tree / root / name
-        digest.update(f"\0{name}\0{os.access(path, os.X_OK)}\0".encode())
-        digest.update(path.read_bytes())
+    for folder, files in folders.items():
+        for name in files:
+            path = folder / name
+            digest.update(f"\0{name}\0{os.access(path, os.X_OK)}\0".encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -204,10 +233,11 @@ def build(options: dict, *, check_mode: bool) -> dict:
     with tempfile.TemporaryDirectory(prefix="drumline-artefact-") as folder:
         work = Path(folder)
         tree, revision = _checkout(Path(options["source"]).resolve(), options["ref"], work)
-        root = options["root"]
-        files = _files(tree, root) if root else []
+        source = _top(tree, options["root"]) if options["root"] else None
         requirements = _requirements(tree, options["lock"], options["groups"])
-        identity = _digest(tree, root, files, requirements)
+        indexed, packages = _without_packages(requirements, (tree / options["lock"]).parent)
+        folders = {folder: _files(tree, folder) for folder in [*([source] if source else []), *packages]}
+        identity = _digest(requirements, folders)
         path = dest / f"{identity}-{'-'.join(pythons)}-{options['machine']}.tar"
         result = {"id": identity, "path": str(path), "revision": revision, "changed": not path.exists()}
         if path.exists() or check_mode:
@@ -216,14 +246,17 @@ def build(options: dict, *, check_mode: bool) -> dict:
         stage = work / "artefact"
         wheels = stage / "wheels"
         wheels.mkdir(parents=True)
-        for name in files:
-            (stage / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(tree / root / name, stage / "source" / name)
+        if source:
+            for name in folders[source]:
+                (stage / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source / name, stage / "source" / name)
+        built = "".join(_build_package(package, wheels) for package in packages)
         for python in pythons:
             short = ".".join(python.split(".")[:2])
             locked = stage / f"requirements-{short}.txt"
-            locked.write_text(_for_host(requirements, python, options["machine"]))
+            locked.write_text(_for_host(indexed, python, options["machine"]))
             _download(locked, short, options["machine"], wheels)
+            locked.write_text(locked.read_text() + built)
         installer = work / "installer.txt"
         installer.write_text(
             _for_host(

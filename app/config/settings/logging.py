@@ -58,7 +58,7 @@ def structured(level: str, *, lines: list[Processor] = JSON_LINES) -> dict[str, 
         "formatters": {
             "lines": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [*COMMON, structlog.stdlib.ExtraAdder()],
+                "foreign_pre_chain": [structlog.stdlib.ExtraAdder(), *COMMON],
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *lines],
             },
         },

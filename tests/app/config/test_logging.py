@@ -6,6 +6,7 @@ import pytest
 import structlog
 
 from config.settings.logging import READABLE_LINES, structured
+from drumline.logs import get_logger
 
 
 @pytest.fixture
@@ -68,3 +69,10 @@ def test_development_lines_are_for_people(line):
     text = read()
     assert "user_created" in text
     assert not text.startswith("{")
+
+
+def test_a_line_of_the_package_has_its_bare_event_and_its_values_as_fields(line):
+    read = line()
+    get_logger("drumline.worker").warning("worker_dead", worker="high-1@host", api_key="sesame")
+    written = json.loads(read())
+    assert (written["event"], written["worker"], written["api_key"]) == ("worker_dead", "high-1@host", "(hidden)")

@@ -1,0 +1,24 @@
+"""Durable Celery tasks for Django: every task is a row in your own database from `delay()` to its end."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drumline.ledger.owners import owned
+    from drumline.operators import discard, requeue, status
+
+__all__ = ["discard", "owned", "requeue", "status"]
+
+# Resolved at the first use: Django imports this package before its models can be loaded.
+_HOMES = {
+    "discard": "drumline.operators",
+    "owned": "drumline.ledger.owners",
+    "requeue": "drumline.operators",
+    "status": "drumline.operators",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,43 @@
+"""The package's own tests: no socket, no broker, and nothing of the repository around it."""
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError
+from django.test import Client
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tasks_of_the_project():
+    from testproject.celery import app
+
+    app.loader.import_default_modules()
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_failure_of_the_broker():
+    from drumline.ledger.publishing import breaker
+
+    breaker.answered()
+
+
+@pytest.fixture
+def root(db):  # noqa: ARG001  it opens the database
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("root"))
+    return client
+
+
+@pytest.fixture
+def no_broker(monkeypatch):
+    """The ledger keeps what is sent, and nothing reaches a broker."""
+    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+
+
+@pytest.fixture
+def no_ledger(monkeypatch):
+    """No task can be written: what belongs to it must not be stored either."""
+
+    def enqueue(*_):
+        raise DatabaseError
+
+    monkeypatch.setattr("drumline.ledger.enqueue.enqueue", enqueue)

@@ -1,0 +1,384 @@
+"""What is said of settings that lose, double or leave open, and what is not said of safe ones."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from celery import Celery, current_app
+from celery.app.routes import MapRoute
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connections
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from kombu import Exchange, Queue
+
+from drumline.preflight import celery_settings
+from drumline.preflight.celery_settings import settings_notes, settings_problems
+from drumline.preflight.django_settings import django_problems
+from drumline.preflight.routes import routed_queues
+from drumline.preflight.tasks import schedule_problems, serving_problems, task_notes, task_problems, waiting_problems
+
+
+def nothing():
+    """Stand for a task."""
+
+
+@pytest.fixture
+def _on_postgresql(monkeypatch):
+    """The unit tests run on SQLite, which is named as a problem."""
+    monkeypatch.setattr(connections["default"], "vendor", "postgresql")
+    monkeypatch.setattr("drumline.management.commands.drumline_check.pooling_problems", list)
+
+
+pytestmark = pytest.mark.usefixtures("_on_postgresql")
+
+
+@pytest.mark.django_db
+def test_a_fleet_that_serves_every_queue_passes(capsys):
+    call_command("drumline_check", "--serve", "high,default,low")
+    assert "every routed queue is served" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+def test_a_queue_that_nobody_serves_is_named_with_what_goes_there():
+    with pytest.raises(CommandError) as caught:
+        call_command("drumline_check", "--serve", "default, low")
+    assert "queue high is not served" in str(caught.value)
+    assert "route notifications.*" in str(caught.value)
+
+
+@pytest.mark.django_db
+def test_serving_nothing_names_every_queue():
+    with pytest.raises(CommandError) as caught:
+        call_command("drumline_check", "--serve", "")
+    assert str(caught.value).count("is not served") == 3
+
+
+@pytest.mark.django_db
+def test_a_served_queue_that_is_not_declared_is_named():
+    with pytest.raises(CommandError, match="queue hgih is served but task_queues does not declare it"):
+        call_command("drumline_check", "--serve", "high,default,low,hgih")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("task_acks_late", False),
+        ("task_protocol", 1),
+        ("task_always_eager", True),
+        ("accept_content", ["json", "pickle"]),
+        ("result_accept_content", ["pickle"]),
+        ("task_serializer", "pickle"),
+        ("result_serializer", "pickle"),
+        ("task_time_limit", None),
+        ("task_soft_time_limit", None),
+        ("task_soft_time_limit", 1800),
+        ("worker_prefetch_multiplier", 0),
+        ("worker_prefetch_multiplier", 4),
+        ("task_create_missing_queues", True),
+        ("broker_connection_max_retries", 100),
+        ("beat_scheduler", "celery.beat:PersistentScheduler"),
+        ("enable_utc", False),
+        ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler"),
+        ("broker_connection_retry", False),
+        ("task_acks_on_failure_or_timeout", False),
+        ("task_reject_on_worker_lost", True),
+        ("worker_cancel_long_running_tasks_on_connection_loss", True),
+        ("result_expires", None),
+        ("broker_transport_options", {"visibility_timeout": 7200}),
+        ("broker_transport_options", {"visibility_timeout": 7200, "socket_timeout": 9, "retry_on_timeout": True}),
+        ("broker_url", "redis://10.0.0.5:6379/0"),
+        ("broker_url", "amqp://guest:guest@mq.example.com//"),
+        ("broker_url", "memory://"),
+        ("broker_url", ["redis://127.0.0.1:6379/0", "redis://10.0.0.5:6379/0"]),
+        ("broker_write_url", "redis://10.0.0.5:6379/0"),
+    ],
+)
+def test_a_dangerous_setting_is_named(setting, value):
+    app = Celery("copy", set_as_current=False)
+    app.conf.update(
+        {
+            name: current_app.conf[name]
+            for name in (
+                "accept_content",
+                "beat_scheduler",
+                "broker_connection_max_retries",
+                "broker_transport_options",
+                "broker_url",
+                "result_accept_content",
+                "task_acks_late",
+                "task_create_missing_queues",
+                "task_soft_time_limit",
+                "task_time_limit",
+                "result_expires",
+                "worker_cancel_long_running_tasks_on_connection_loss",
+                "worker_prefetch_multiplier",
+            )
+        }
+    )
+    app.conf.update(control_queue_durable=True, event_queue_durable=True)
+    assert list(settings_problems(app)) == []
+    app.conf.update({setting: value})
+    problems = list(settings_problems(app))
+    assert len(problems) == 1
+    assert problems[0].startswith(setting.replace("_write_", "_"))
+
+
+@pytest.mark.parametrize("setting", ["control_queue_durable", "event_queue_durable"])
+def test_a_queue_that_rabbitmq_4_3_refuses_is_named(setting):
+    app = Celery("copy", set_as_current=False)
+    app.conf.update(broker_url="amqp://app:p@mq.example.com//", control_queue_durable=True, event_queue_durable=True)
+    assert not any("_queue_durable" in line for line in settings_problems(app))
+
+    app.conf.update({setting: False})
+    assert [line.split()[0] for line in settings_problems(app) if "RabbitMQ 4.3" in line] == [setting]
+
+
+def test_a_visibility_timeout_below_the_time_limit_is_named():
+    app = Celery("copy", set_as_current=False)
+    app.conf.update(
+        broker_url=current_app.conf.broker_url,
+        broker_transport_options={"visibility_timeout": 600},
+        task_time_limit=1800,
+        task_soft_time_limit=1500,
+    )
+    assert any("visibility_timeout 600 must exceed task_time_limit 1800" in line for line in settings_problems(app))
+
+
+def test_queues_of_tasks_and_schedules_count_as_routed():
+    app = Celery("routes", set_as_current=False)
+    app.conf.beat_schedule = {"nightly": {"task": "x", "schedule": 5, "options": {"queue": "night"}}}
+
+    @app.task(name="own", queue="special", shared=False)
+    def own():
+        pass
+
+    problems = "\n".join(serving_problems(app, ["celery"]))
+    assert "queue night is not served, and schedule nightly" in problems
+    assert "queue special is not served, and task own" in problems
+
+
+def by_code(name, _args, _kwargs, _options, task=None, **_):
+    """Route as a project's function would."""
+    return {"queue": "coded"} if name == "own" and task is not None else None
+
+
+def needs_arguments(name, args, *_, **__):
+    """Route by the first argument, which preflight does not know."""
+    return {"queue": args[0]} if name == "own" else None
+
+
+class ByClass:
+    """A router of the form before Celery 4."""
+
+    def route_for_task(self, name, _args=None, _kwargs=None):
+        return "classy" if name == "own" else None
+
+
+HERE = __name__
+
+
+@pytest.mark.parametrize(
+    ("routes", "queues"),
+    [
+        (None, set()),
+        ({}, set()),
+        ({"own": {"queue": "a"}, "feed.*": {"queue": "b"}}, {"a", "b"}),
+        ({"own": "a", re.compile(r"(video|image)\..*"): {"queue": "b"}}, {"a", "b"}),
+        ([{"own": {"queue": "a"}}, {"feed.*": "b"}], {"a", "b"}),
+        (([("own", {"queue": "a"}), ("feed.*", {"queue": "b"})],), {"a", "b"}),
+        (MapRoute({"own": {"queue": "a"}, "feed.*": "b"}), {"a", "b"}),
+        ([MapRoute([("own", "a")])], {"a"}),
+        ({"own": {"queue": Queue("object")}}, {"object"}),
+        ({"own": {"exchange": "media", "routing_key": "video"}}, {"bound"}),
+        ({"own": {"priority": 5}}, set()),
+        (by_code, {"coded"}),
+        ([by_code], {"coded"}),
+        (f"{HERE}.by_code", {"coded"}),
+        ((f"{HERE}:ByClass",), {"classy"}),
+        (ByClass(), {"classy"}),
+    ],
+)
+def test_every_form_of_a_route_that_celery_takes_is_read(routes, queues):
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_queues = [Queue("celery"), Queue("bound", Exchange("media"), routing_key="video")]
+    app.conf.task_routes = routes
+    app.task(name="own", shared=False)(nothing)
+    assert app.amqp.router.route({}, "own"), "Celery itself does not take this form"
+
+    routed = routed_queues(app)
+    assert set(routed.queues) == queues | {"celery"}
+    assert routed.problems == []
+
+
+@pytest.mark.parametrize(
+    ("routes", "said"),
+    [
+        ([("own", {"queue": "a"})], "which Celery cannot read"),
+        ({7: {"queue": "a"}}, "which Celery cannot read"),
+        ({"own": None}, "route own leads to None"),
+        ("no.such.router", "task_routes names no.such.router, which cannot be imported"),
+    ],
+)
+def test_a_route_on_which_celery_fails_is_a_problem(routes, said):
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_routes = routes
+    app.task(name="own", shared=False)(nothing)
+    with pytest.raises(Exception):  # noqa: B017  whatever Celery raises
+        app.amqp.router.route({}, "own")
+    [problem] = serving_problems(app, ["celery"])
+    assert said in problem
+
+
+def test_an_entry_of_the_schedule_that_beat_cannot_follow_is_a_problem():
+    app = Celery("schedule", set_as_current=False)
+    app.conf.beat_schedule = {
+        "fine": {"task": "x", "schedule": 60},
+        "nothing": {"task": "x", "schedule": 0},
+        "none": {"task": "x"},
+    }
+    assert [line.split(" cannot")[0] for line in schedule_problems(app)] == [
+        "beat_schedule nothing",
+        "beat_schedule none",
+    ]
+
+
+def test_what_a_route_decides_by_arguments_is_noted_as_unread():
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_routes = needs_arguments
+    app.task(name="own", shared=False)(nothing)
+    assert any("cannot be asked without arguments: IndexError" in note for note in routed_queues(app).notes)
+
+
+def test_a_served_queue_that_celery_creates_is_not_called_wrong():
+    app = Celery("routes", set_as_current=False)
+    app.conf.task_create_missing_queues = True
+    assert list(serving_problems(app, ["celery", "made"])) == []
+
+
+@pytest.mark.django_db
+def test_tasks_that_wait_in_a_queue_that_is_not_served_are_a_problem(monkeypatch):
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    for countdown in (0, 600):
+        current_app.tasks["core.ping"].apply_async(queue="low", countdown=countdown)
+    assert list(waiting_problems(["low"])) == []
+    [problem] = waiting_problems(["high", "default"])
+    assert problem.startswith("queue low is not served, and 2 tasks wait in it")
+    assert "drumline-manage queues move low QUEUE" in problem
+
+
+@pytest.mark.django_db
+def test_an_operators_entry_that_sends_to_a_queue_that_is_not_served_is_a_problem():
+    every = IntervalSchedule.objects.create(every=1, period="hours")
+    PeriodicTask.objects.create(name="mine", task="core.ping", interval=every, queue="bulk")
+    PeriodicTask.objects.create(name="routed", task="core.ping", interval=every)
+    [problem] = waiting_problems(["high", "default", "low"])
+    assert problem.startswith("queue bulk is not served, and the periodic task 'mine' sends to it")
+
+
+@pytest.mark.django_db
+def test_a_database_without_tables_is_noted_and_not_a_crash(capsys, monkeypatch):
+    def no_table():
+        raise DatabaseError('relation "drumline_ledger" does not exist')
+
+    monkeypatch.setattr("drumline.preflight.tasks.queue_states", no_table)
+    call_command("drumline_check", "--serve", "high,default,low")
+    assert "the database was not asked: relation" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("task_queues", ["high", "low"]),
+        ("task_time_limit", "half an hour"),
+        ("broker_transport_options", {"visibility_timeout": "two hours"}),
+        ("broker_url", "redis://[::1"),
+        ("accept_content", 7),
+        ("beat_schedule", ["nightly"]),
+    ],
+)
+def test_a_value_that_no_check_expects_is_a_problem_and_not_a_traceback(monkeypatch, setting, value):
+    app = Celery("odd", set_as_current=False, broker="redis://127.0.0.1")
+    app.conf.update({setting: value})
+    monkeypatch.setattr("drumline.management.commands.drumline_check.current_app", app)
+    with pytest.raises(CommandError, match="cannot be read: "):
+        call_command("drumline_check", "--serve", "celery")
+
+
+def test_a_setting_that_celery_does_not_know_is_corrected(monkeypatch):
+    app = Celery("typo", set_as_current=False, namespace="CELERY")
+    project = SimpleNamespace(CELERY_TASK_ACK_LATE=True, CELERY_EMAIL_BACKEND="x", CELERY_TASK_TRACK_STARTED=True)
+    monkeypatch.setattr(celery_settings, "settings", project)
+    assert [line for line in settings_problems(app) if "is no setting" in line] == [
+        "CELERY_TASK_ACK_LATE is no setting of Celery and does nothing: write CELERY_TASK_ACKS_LATE"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"time_limit": 8000, "soft_time_limit": 7000}, "time_limit 8000 must be less than visibility_timeout 7200"),
+        ({"soft_time_limit": 1900}, "soft_time_limit 1900 must be less than time_limit 1800"),
+        ({"max_retries": None}, "max_retries is None"),
+        ({"rate_limit": "10/m"}, "rate_limit 10/m has no effect"),
+    ],
+)
+def test_an_option_of_a_task_that_contradicts_a_setting_is_named(options, named):
+    app = Celery("tasks", set_as_current=False, broker="redis://127.0.0.1")
+    app.conf.update(
+        broker_transport_options={"visibility_timeout": 7200}, task_time_limit=1800, worker_disable_rate_limits=True
+    )
+    app.task(name="safe", shared=False)(nothing)
+    app.task(name="own", shared=False, **options)(nothing)
+    [problem] = task_problems(app)
+    assert problem.startswith("task own: ")
+    assert named in problem
+
+
+def test_a_task_that_is_not_durable_is_noted():
+    app = Celery("tasks", set_as_current=False)
+    app.task(name="safe", shared=False)(nothing)
+    app.task(name="own", shared=False, durable=False)(nothing)
+    [note] = task_notes(app)
+    assert note.startswith("task own is not durable")
+
+
+def test_results_that_django_does_not_keep_are_noted():
+    assert list(settings_notes(current_app)) == []
+    [note] = settings_notes(Celery("results", set_as_current=False, backend="redis://127.0.0.1"))
+    assert "a chord's body can be lost" in note
+
+
+def test_safe_settings_of_django_pass():
+    assert list(django_problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "named"),
+    [
+        ("DEBUG", True, "DEBUG is True"),
+        ("USE_TZ", False, "USE_TZ is False"),
+        ("DATABASE_ROUTERS", [f"{__name__}.Elsewhere"], "puts the ledger into database 'other'"),
+    ],
+)
+def test_a_dangerous_setting_of_django_is_named(settings, monkeypatch, setting, value, named):
+    monkeypatch.setitem(connections.settings, "other", connections.settings["default"])
+    monkeypatch.setattr("django.db.backends.sqlite3.base.DatabaseWrapper.vendor", "postgresql")
+    setattr(settings, setting, value)
+    [problem] = django_problems()
+    assert named in problem
+
+
+def test_connections_that_are_kept_unseen_are_named(monkeypatch):
+    values = connections["default"].settings_dict
+    for name, value in {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": False}.items():
+        monkeypatch.setitem(values, name, value)
+    [problem] = django_problems()
+    assert '"CONN_HEALTH_CHECKS": True' in problem
+
+
+class Elsewhere:
+    """A router that takes the ledger away."""
+
+    def db_for_write(self, *_args, **_hints):
+        return "other"

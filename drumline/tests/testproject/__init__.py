@@ -1,0 +1,3 @@
+from testproject.celery import app
+
+__all__ = ["app"]
