@@ -44,6 +44,10 @@ site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production
 verify: bootstrap-controller ## Prove a fleet by looking, and change nothing: INVENTORY=production
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) verify.yml $(ARGS)
 
+.PHONY: docs
+docs: bootstrap-controller ## Write the configuration reference from the defaults, argument specifications and conf.py
+	python docs/configuration.py
+
 .PHONY: lint
 lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 	ruff check

@@ -1,44 +1,44 @@
-"""Drumline's own settings: all have a default, and a project overrides one by its name in its Django settings."""
+"""Drumline's own settings. Each has a default; a project overrides it in its Django settings."""
 
 from django.conf import settings
 
 
 def lease() -> float:
-    """Return for how many seconds a silent worker is believed alive."""
+    """Return the seconds without a heartbeat after which a worker counts as dead and its tasks run elsewhere."""
     return float(getattr(settings, "DRUMLINE_LEASE", 15))
 
 
 def durable() -> bool:
-    """Return whether a task that does not say `durable=` itself is kept in the ledger."""
+    """Return whether a task is durable if it does not set `durable=` itself."""
     return bool(getattr(settings, "DRUMLINE_DURABLE", True))
 
 
 def max_attempts() -> int:
-    """Return how many times a task that kills its worker is started, unless the task says `max_attempts=`."""
+    """Return how often a task that kills its process is started, unless it sets `max_attempts=` itself."""
     return int(getattr(settings, "DRUMLINE_MAX_ATTEMPTS", 3))
 
 
 def keep_finished() -> float:
-    """Return for how many seconds the row of a finished or discarded task is kept; dead letters stay."""
-    return float(getattr(settings, "DRUMLINE_KEEP_FINISHED", 24 * 3600))
+    """Return the seconds for which a finished or discarded task is kept. Dead letters are kept until someone decides."""
+    return float(getattr(settings, "DRUMLINE_KEEP_FINISHED", 86400))
 
 
 def publish_timeout() -> float:
-    """Return how many seconds the sender of a task waits for the broker before it leaves the task to the relay."""
+    """Return the seconds that a send waits for the broker before it leaves publishing to the relay."""
     return float(getattr(settings, "DRUMLINE_PUBLISH_TIMEOUT", 1))
 
 
 def pgbouncer() -> bool | None:
-    """Return whether a pooler shares the database's sessions between transactions; None asks the database."""
+    """Return whether PgBouncer pools transactions in front of PostgreSQL. None detects it."""
     said = getattr(settings, "DRUMLINE_PGBOUNCER", None)
     return None if said is None else bool(said)
 
 
 def celery_app() -> str:
-    """Return the import path of the Celery application whose tasks the ledger keeps; empty to find it."""
+    """Return the import path of the Celery application whose tasks are durable. Empty finds it."""
     return str(getattr(settings, "DRUMLINE_CELERY_APP", ""))
 
 
 def max_publish_lag() -> float:
-    """Return for how many seconds a due task may wait to be published before `/readyz` and `ledger status` fail."""
+    """Return the seconds a due task may wait to be published before `/readyz` and `ledger status` fail."""
     return float(getattr(settings, "DRUMLINE_MAX_PUBLISH_LAG", 60))
