@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from tests.support.on_host import last_line, run_site
+from tests.support.source import copy_source
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -53,7 +53,7 @@ def ends_soon(app: Path) -> None:
 
 
 def answers_500(app: Path) -> None:
-    path = app / "drumline/health/middleware.py"
+    path = app.parent / "drumline/src/drumline/health/middleware.py"
     path.write_text(
         path.read_text().replace("def readyz() -> JsonResponse:", "def readyz() -> JsonResponse:\n    1 / 0")
     )
@@ -126,11 +126,7 @@ print(json.dumps([[workers.get(row.worker_id, ""), row.get_state_display(), row.
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """The source of another release."""
-    ignored = shutil.ignore_patterns("__pycache__", "*.sqlite3")
-    shutil.copytree(PROJECT / "app", tmp_path / "app", ignore=ignored)
-    for name in ("pyproject.toml", "uv.lock"):
-        shutil.copy(PROJECT / name, tmp_path)
-    return tmp_path
+    return copy_source(tmp_path)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import subprocess
 from pathlib import Path
@@ -95,6 +96,27 @@ def test_a_ref_ships_the_commit_and_not_the_working_tree(project: Path) -> None:
     (project / "app" / "manage.py").write_text("print('half done')\n")
 
     assert planned(project, ref="HEAD")["id"] == committed
+
+
+def test_a_package_of_the_checkout_is_part_of_the_artefact_and_not_asked_from_an_index(project: Path) -> None:
+    (project / "lib").mkdir()
+    (project / "lib" / "pyproject.toml").write_text("[project]\nname = 'lib'\nversion = '1.0'\n")
+    for path in ("./lib", "-e ./lib"):
+        (project / "requirements.txt").write_text(f"{LOCK}{path}\n")
+        before = planned(project)["id"]
+        (project / "lib" / f"{len(path)}.py").write_text("changed")
+        assert planned(project)["id"] != before, f"a changed file of the package that {path} names"
+
+    indexed, packages = artefact._without_packages(f"{LOCK}-e ./lib ; python_version > '3'\n", project)
+    assert (indexed, packages) == (LOCK.rstrip(), [project / "lib"])
+
+
+def test_a_package_of_the_checkout_becomes_a_wheel_that_is_installed_by_its_hash(tmp_path: Path) -> None:
+    requirement = artefact._build_package(PROJECT / "drumline", tmp_path)
+
+    [wheel] = tmp_path.glob("drumline-*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert requirement == f"drumline=={wheel.name.split('-')[1]} --hash=sha256:{digest}\n"
 
 
 def test_markers_are_decided_for_the_python_of_the_host() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.on_host import last_line
+from tests.support.source import copy_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +71,7 @@ def secrets(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def second(tmp_path: Path) -> Path:
     """The source of another release."""
-    shutil.copytree(PROJECT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3"))
-    for name in ("pyproject.toml", "uv.lock"):
-        shutil.copy(PROJECT / name, tmp_path)
+    copy_source(tmp_path)
     (tmp_path / "app" / "second").write_text("The second release.\n")
     return tmp_path
 

@@ -1,0 +1,15 @@
+"""The source of another release: what an artefact is made of, to be changed by a test."""
+
+import shutil
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def copy_source(to: Path) -> Path:
+    """Copy the example and the package that its lock takes from this checkout; return the folder."""
+    for folder in ("app", "drumline"):
+        shutil.copytree(PROJECT / folder, to / folder, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3"))
+    for name in ("pyproject.toml", "uv.lock"):
+        shutil.copy(PROJECT / name, to)
+    return to
