@@ -91,7 +91,7 @@ test-browser: up ## Look at the local test host with a real browser; screenshots
 
 .PHONY: vagrant-test
 vagrant-test: bootstrap-vms ## Prove staging on real VMs, in one to two hours without KVM, resumed where it ended: DEBIAN=12, FLEET=1, ONLY=step
-	@tests/vagrant/prove.py --debian $(or $(DEBIAN),13) $(if $(FLEET),--fleet) $(if $(ONLY),--only $(ONLY))
+	@python -m tests.vagrant.prove --debian $(or $(DEBIAN),13) $(if $(FLEET),--fleet) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bootstrap-controller bootstrap-hosts bootstrap-test bootstrap-vms
 bootstrap-controller:

@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.integration.servers import BIN, Application, PostgreSQL, Process, Redis
+from tests.support.application import Application, Process
+from tests.support.paths import BIN
+from tests.support.servers import PostgreSQL, Redis
 
 PROJECT = Path(__file__).parent / "project"
 

@@ -20,7 +20,7 @@ import yaml
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from tests.rendering import HOST, Playbooks
+from tests.support.rendering import HOST, Playbooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import Playbooks
+from tests.support.rendering import Playbooks
 
 SECRETS = {
     name: f"secret-of-{name}"

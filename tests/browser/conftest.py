@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import PROJECT
+from tests.support.paths import PROJECT
 
 SECRETS = PROJECT / "ansible" / "inventories" / "local" / "secrets"
 ADMIN = "admin@drumline.test"

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ADMIN
-from tests.rendering import PROJECT
+from tests.support.paths import PROJECT
 
 SCREENSHOTS = PROJECT / "build" / "screenshots"
 PAGES = ["/flower/", "/flower/workers", "/flower/tasks", "/flower/broker", "/flower/api/workers", "/flower/static/x"]

@@ -7,7 +7,7 @@ from kombu.exceptions import EncodeError
 
 from drumline.models import DurableTask
 from tests.contracts.antipatterns import Code, sources
-from tests.rendering import PROJECT
+from tests.support.paths import PROJECT
 
 MODELS = """
 from django.db import models

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.conftest import SECRETS
-from tests.rendering import ANSIBLE, Playbooks
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 ADDRESSES = {"app1": "192.0.2.1", "work1": "192.0.2.2", "data1": "192.0.2.3", "ring1": "192.0.2.4"}
 GROUPS = {

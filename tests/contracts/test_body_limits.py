@@ -7,7 +7,8 @@ import re
 import pytest
 from django.conf import settings
 
-from tests.rendering import ANSIBLE, Playbooks
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 
 @pytest.fixture(scope="module")

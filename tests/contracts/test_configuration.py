@@ -7,7 +7,8 @@ import re
 import pytest
 
 from docs import configuration
-from tests.rendering import ANSIBLE, PROJECT, ROLES, load
+from tests.support.paths import ANSIBLE, PROJECT
+from tests.support.rendering import ROLES, load
 
 
 @pytest.fixture(scope="module")

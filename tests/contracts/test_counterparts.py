@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import SECRETS
-from tests.rendering import PROJECT, Playbooks
+from tests.support.paths import PROJECT
+from tests.support.rendering import Playbooks
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from jinja2 import StrictUndefined, Template
 
-from tests.rendering import PROJECT, Playbooks
+from tests.support.paths import PROJECT
+from tests.support.rendering import Playbooks
 
 UNITS = "/etc/systemd/system/"
 # What a host has from elsewhere: its broker, its mail server, and releases instead of a reload.

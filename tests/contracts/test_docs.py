@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rendering import PROJECT
+from tests.support.paths import PROJECT
 
 DOCUMENTS = sorted(
     path

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import PROJECT, Playbooks
+from tests.support.paths import PROJECT
+from tests.support.rendering import Playbooks
 
 APP = PROJECT / "app"
 

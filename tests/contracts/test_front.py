@@ -6,7 +6,8 @@ import base64
 import hashlib
 import re
 
-from tests.rendering import ANSIBLE, Playbooks
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 NGINX = ANSIBLE / "roles" / "nginx"
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 from django.conf import settings
 
-from tests.rendering import PROJECT, Playbooks, load
+from tests.support.paths import PROJECT
+from tests.support.rendering import Playbooks, load
 
 UNITS = "/etc/systemd/system/"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rendering import ROLES, load
+from tests.support.rendering import ROLES, load
 
 TYPES = {"str": str, "bool": bool, "int": int, "list": list, "dict": dict, "path": str, "float": float}
 roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

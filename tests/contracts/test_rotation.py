@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import SECRETS
-from tests.rendering import ANSIBLE, Playbooks
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 ACL = ANSIBLE / "roles/redis/templates/broker.acl"
 OPERATOR = {"__redis_operator_password": "of-the-operator"}

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.rig import Fleet, Mode
-from tests.integration.conftest import cluster, migrated
+from tests.faults.rig import Mode, System
+from tests.support.cluster import cluster, migrated
 
 __all__ = ["cluster", "migrated"]
 
@@ -81,14 +81,14 @@ def fault_row(request: pytest.FixtureRequest, full: bool) -> Row:  # noqa: FBT00
 
 
 @pytest.fixture
-def fleet(cluster: Any, migrated: str, full: bool) -> Callable[..., Fleet]:  # noqa: FBT001
-    """Return what makes a fleet on a database of its own; its context starts broker and relay."""
+def system(cluster: Any, migrated: str, full: bool) -> Callable[..., System]:  # noqa: FBT001
+    """Return what makes a system on a database of its own; its context starts broker and relay."""
 
-    def make(mode: Mode, **options: Any) -> Fleet:
+    def make(mode: Mode, **options: Any) -> System:
         name = f"fault{next(numbers)}"
         cluster.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {migrated}")
         # Small sizes leave the processors to what runs beside them.
-        return Fleet(mode, cluster=cluster, database=name, **{"pause": 0.05 if full else 0.2, **options})
+        return System(mode, cluster=cluster, database=name, **{"pause": 0.05 if full else 0.2, **options})
 
     return make
 

@@ -1,20 +1,22 @@
-"""A fleet of real processes to do harm to, with Drumline or with stock Celery, and the count of what came of it."""
+"""A system of real processes to do harm to, with Drumline or with stock Celery, and the count of what came of it."""
 
 import json
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tests.integration.servers import BIN, PYTHON, Application, PostgreSQL, Process, Redis, free_port, wait_until
+from tests.support.application import Application, Process
+from tests.support.paths import BIN, PYTHON
+from tests.support.ports import free_port
+from tests.support.servers import PostgreSQL, RabbitMQ, Redis
+from tests.support.waiting import wait_until
 
 Mode = Literal["drumline", "stock"]
 PROBE = Path(__file__).parent / "probe"
@@ -43,87 +45,7 @@ OVERLAPS = """
 """
 
 
-class RabbitMQ:
-    """One node with its own epmd, in a folder; RabbitMQ refuses to be another user's, so root hands it over."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, self.epmd_port, self.dist_port = free_port(), free_port(), free_port()
-        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
-        self.user = ["setpriv", "--reuid=rabbitmq", "--regid=rabbitmq", "--clear-groups"] if os.geteuid() == 0 else []
-        if self.user:
-            shutil.chown(folder, "rabbitmq", "rabbitmq")
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "ERL_EPMD_PORT": str(self.epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"faults{self.port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port),
-            "RABBITMQ_DIST_PORT": str(self.dist_port),
-            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(folder / "log"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-            "RABBITMQ_PID_FILE": str(folder / "pid"),
-        }
-        self.epmd = self._popen("epmd", "-port", str(self.epmd_port))
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def _popen(self, *args: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [*self.user, *args],
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def start(self) -> None:
-        self.process = self._popen("/usr/lib/rabbitmq/bin/rabbitmq-server")
-        wait_until(self._answers, "RabbitMQ answers", seconds=90)
-
-    def _answers(self) -> bool:
-        import amqp
-
-        try:
-            with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=2, read_timeout=2):
-                return True
-        except (OSError, amqp.AMQPError):
-            return False
-
-    def queues(self) -> list[dict[str, Any]]:
-        """Return every queue, with what RabbitMQ 4.3 looks at."""
-        listed = subprocess.run(
-            [
-                *(*self.user, "/usr/lib/rabbitmq/bin/rabbitmqctl", "--node", self.env["RABBITMQ_NODENAME"], "--quiet"),
-                *("list_queues", "--formatter", "json", "name", "durable", "exclusive", "auto_delete"),
-            ],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        queues: list[dict[str, Any]] = json.loads(listed.stdout)
-        return queues
-
-    def kill(self) -> None:
-        if self.process:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def remove(self) -> None:
-        self.kill()
-        self.epmd.kill()
-        self.epmd.wait()
-
-
-class Fleet:
+class System:
     """Servers, workers, relay and web process of one run; use it as a context."""
 
     def __init__(
@@ -341,12 +263,3 @@ class Visitors:
         """Return the seconds within which this share of the requests was answered."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
-
-
-def during(seconds: float, do: Callable[[], object] | None = None) -> None:
-    """Let the fault last."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if do:
-            do()
-        time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))

@@ -12,8 +12,8 @@ from uuid import uuid5
 
 import pytest
 
-from tests.faults.rig import Fleet, during
-from tests.integration.servers import wait_until
+from tests.faults.rig import System
+from tests.support.waiting import during, wait_until
 
 # Seconds within which a run is recorded that is due while a beat is alive.
 ON_TIME = 5
@@ -67,7 +67,7 @@ class Entry:
         return found
 
 
-def schedule(fleet: Fleet, entries: list[Entry]) -> list[Entry]:
+def schedule(system: System, entries: list[Entry]) -> list[Entry]:
     """Add the entries to the tables, as an operator does it in the admin, and wait until the beats send them."""
     for number, entry in enumerate(entries):
         entry.number = number
@@ -76,11 +76,11 @@ def schedule(fleet: Fleet, entries: list[Entry]) -> list[Entry]:
         | {key: value for key, value in asdict(entry).items() if key in {"policy", "seconds", "minutes", "behind"}}
         for entry in entries
     ]
-    added = json.loads(fleet.application.manage("faults_schedule", json.dumps(asked)).stdout.splitlines()[-1])
+    added = json.loads(system.application.manage("faults_schedule", json.dumps(asked)).stdout.splitlines()[-1])
     for entry in entries:
         entry.pk, last = added[entry.name]
         entry.last = datetime.fromisoformat(last).astimezone(UTC)
-    wait_until(lambda: fleet.value("SELECT count(*) FROM scheduled"), "beat sends")
+    wait_until(lambda: system.value("SELECT count(*) FROM scheduled"), "beat sends")
     for entry in entries:
         entry.seen = datetime.now(UTC)
     return entries
@@ -94,7 +94,7 @@ class Judged:
     """
 
     def __init__(
-        self, fleet: Fleet, entries: list[Entry], *, until: datetime, gap: tuple[datetime, datetime] | None = None
+        self, system: System, entries: list[Entry], *, until: datetime, gap: tuple[datetime, datetime] | None = None
     ) -> None:
         self.until, self.gap = until, gap
         self.due = self.lost = self.strange = 0
@@ -103,12 +103,12 @@ class Judged:
         self.late = 0.0
         self.wrong: list[str] = []
         rows: dict[str, dict[str, datetime]] = {entry.name: {} for entry in entries}
-        for name, id_, created in fleet.sql(
+        for name, id_, created in system.sql(
             "SELECT message::json #>> '{headers,periodic_task_name}', id::text, created_at FROM drumline_ledger "
             "WHERE name = 'faults.scheduled'"
         ):
             rows[name][id_] = created
-        counts = dict(fleet.sql("SELECT id, total_run_count FROM django_celery_beat_periodictask"))
+        counts = dict(system.sql("SELECT id, total_run_count FROM django_celery_beat_periodictask"))
         for entry in entries:
             self._judge(entry, rows[entry.name], counts[entry.pk])
 
@@ -176,11 +176,11 @@ def first(entry: Entry, sent: dict[datetime, datetime]) -> datetime:
     return entry.last
 
 
-def rhythm(fleet: Fleet, entries: list[Entry], until: datetime) -> str:
+def rhythm(system: System, entries: list[Entry], until: datetime) -> str:
     """Say what stock Celery sent, whose runs have no moments: by the time between them."""
     due = sent = doubled = lost = 0
     for entry in entries:
-        moments = [at for (at,) in fleet.sql(f"SELECT at FROM scheduled WHERE entry = '{entry.name}' ORDER BY at")]
+        moments = [at for (at,) in system.sql(f"SELECT at FROM scheduled WHERE entry = '{entry.name}' ORDER BY at")]
         moments = [moment for moment in moments if moment <= until]
         due += (expected := len(entry.due(until)))
         sent += len(moments)
@@ -196,18 +196,18 @@ def rhythm(fleet: Fleet, entries: list[Entry], until: datetime) -> str:
     return f"{sent} sent where {due} were due: {doubled} doubled, {lost} lost"
 
 
-def ran(fleet: Fleet) -> list[str]:
+def ran(system: System) -> list[str]:
     """Wait until everything that is in the ledger was done, and say what was not, and what was begun twice."""
-    fleet.sql("INSERT INTO sent SELECT id::text FROM drumline_ledger WHERE name = 'faults.scheduled'")
-    fleet.drained(seconds=120)
-    fleet.closed()
-    came = fleet.outcome()
+    system.sql("INSERT INTO sent SELECT id::text FROM drumline_ledger WHERE name = 'faults.scheduled'")
+    system.drained(seconds=120)
+    system.closed()
+    came = system.outcome()
     return [f"{came[what]} {words}" for what, words in (("lost", "never ran"), ("reruns", "ran twice")) if came[what]]
 
 
-def story(fleet: Fleet, judged: Judged) -> str:
+def story(system: System, judged: Judged) -> str:
     """Return what is wrong, and what the last beats said at the end."""
-    beats = [process for process in fleet.application.processes if "beat" in process.args]
+    beats = [process for process in system.application.processes if "beat" in process.args]
     logs = "\n".join("\n".join(process.text().splitlines()[-15:]) for process in beats[-3:])
     return "\n".join([*judged.wrong, logs])
 
@@ -225,25 +225,25 @@ def twenty(seconds: float) -> list[Entry]:
     ]
 
 
-def caught_up(fleet: Fleet, entries: list[Entry], gap: tuple[datetime, datetime] | None = None) -> Judged:
+def caught_up(system: System, entries: list[Entry], gap: tuple[datetime, datetime] | None = None) -> Judged:
     """Wait until all was sent that was due by now, or is not any more; end the beats, and judge."""
     until = datetime.now(UTC)
     with suppress(AssertionError):
-        wait_until(lambda: not Judged(fleet, entries, until=until, gap=gap).wrong, "all was sent", seconds=ON_TIME * 2)
-    for process in fleet.application.processes:
+        wait_until(lambda: not Judged(system, entries, until=until, gap=gap).wrong, "all was sent", seconds=ON_TIME * 2)
+    for process in system.application.processes:
         if "beat" in process.args:
             process.stop()
-    return Judged(fleet, entries, until=until, gap=gap)
+    return Judged(system, entries, until=until, gap=gap)
 
 
-def killed(fleet: Fleet, seconds: float, *, every: float = 3, seed: int = 20261123) -> tuple[list[Entry], int]:
+def killed(system: System, seconds: float, *, every: float = 3, seed: int = 20261123) -> tuple[list[Entry], int]:
     """kill -9 of one of three beats again and again, started again at once; another one is at work all the time."""
-    moments, sent = random.Random(seed), SENT[fleet.mode]
-    fleet.worker()
-    beats = [fleet.application.beat() for _ in range(3)]
+    moments, sent = random.Random(seed), SENT[system.mode]
+    system.worker()
+    beats = [system.application.beat() for _ in range(3)]
     for process in beats:
         process.wait_for(BEGINS, seconds=60)
-    entries = schedule(fleet, twenty(seconds))
+    entries = schedule(system, twenty(seconds))
     end, kills = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         during(moments.uniform(every - 0.5, every + 0.5))
@@ -252,12 +252,12 @@ def killed(fleet: Fleet, seconds: float, *, every: float = 3, seed: int = 202611
         wait_until(lambda others=others: any(sent in other.text() for other in others), "another beat is at work")
         beats[victim].popen.kill()
         beats[victim].popen.wait()
-        beats[victim] = fleet.application.beat()
+        beats[victim] = system.application.beat()
         kills += 1
     return entries, kills
 
 
-def test_every_due_run_is_sent_exactly_once_while_beats_are_killed(fleet, fault_row, full):
+def test_every_due_run_is_sent_exactly_once_while_beats_are_killed(system, fault_row, full):
     seconds = 300 if full else 21
     fault_row.says(
         f"3 beats, a kill -9 of one every 3 s for {seconds} s, 20 entries (interval, crontab, clocked)",
@@ -265,12 +265,12 @@ def test_every_due_run_is_sent_exactly_once_while_beats_are_killed(fleet, fault_
     )
 
     def stock() -> str:
-        with fleet("stock") as harmed:
+        with system("stock") as harmed:
             entries, _ = killed(harmed, seconds)
             return rhythm(harmed, entries, datetime.now(UTC))
 
     fault_row.stock(stock)
-    with fleet("drumline") as harmed:
+    with system("drumline") as harmed:
         entries, kills = killed(harmed, seconds)
         judged = caught_up(harmed, entries)
         not_done = ran(harmed)
@@ -280,22 +280,22 @@ def test_every_due_run_is_sent_exactly_once_while_beats_are_killed(fleet, fault_
         assert all(entry.due(judged.until) for entry in entries if entry.at)
 
 
-def broker_down(fleet: Fleet, seconds: float) -> tuple[list[Entry], tuple[datetime, datetime]]:
+def broker_down(system: System, seconds: float) -> tuple[list[Entry], tuple[datetime, datetime]]:
     """Kill the broker under a beat and a worker, and start it again; return when that was."""
-    worker = fleet.worker()
-    fleet.application.beat().wait_for(BEGINS, seconds=60)
-    entries = schedule(fleet, twenty(seconds))
+    worker = system.worker()
+    system.application.beat().wait_for(BEGINS, seconds=60)
+    entries = schedule(system, twenty(seconds))
     down = datetime.now(UTC)
-    fleet.broker.kill()
+    system.broker.kill()
     during(seconds)
     up = datetime.now(UTC)
-    fleet.broker.start()
+    system.broker.start()
     during(ON_TIME)
     assert worker.alive(), worker.text()[-3000:]
     return entries, (down, up)
 
 
-def test_each_run_is_recorded_on_time_while_the_broker_is_down(fleet, fault_row, full):
+def test_each_run_is_recorded_on_time_while_the_broker_is_down(system, fault_row, full):
     seconds = 180 if full else 7
     fault_row.says(
         f"beat with the broker down for {seconds} s, 20 entries",
@@ -303,13 +303,13 @@ def test_each_run_is_recorded_on_time_while_the_broker_is_down(fleet, fault_row,
     )
 
     def stock() -> str:
-        with fleet("stock") as harmed:
+        with system("stock") as harmed:
             entries, _ = broker_down(harmed, seconds)
             during(30)
             return rhythm(harmed, entries, datetime.now(UTC))
 
     fault_row.stock(stock)
-    with fleet("drumline") as harmed:
+    with system("drumline") as harmed:
         entries, (down, up) = broker_down(harmed, seconds)
         judged = caught_up(harmed, entries)
         not_done = ran(harmed)
@@ -321,10 +321,10 @@ def test_each_run_is_recorded_on_time_while_the_broker_is_down(fleet, fault_row,
         assert harmed.value(f"SELECT count(*) FROM run WHERE {meanwhile}") == 0, "the broker was not down"
 
 
-def database_down(fleet: Fleet, seconds: float) -> tuple[list[Entry], tuple[datetime, datetime]]:
+def database_down(system: System, seconds: float) -> tuple[list[Entry], tuple[datetime, datetime]]:
     """Kill PostgreSQL under a beat and a worker just before a run is due, and start it again; return when that was."""
-    fleet.worker()
-    fleet.application.beat().wait_for(BEGINS, seconds=60)
+    system.worker()
+    system.application.beat().wait_for(BEGINS, seconds=60)
     now = datetime.now(UTC)
     soon = 20
     entries = [
@@ -334,23 +334,23 @@ def database_down(fleet: Fleet, seconds: float) -> tuple[list[Entry], tuple[date
         *(Entry("skip", seconds=every, behind=every - soon) for every in (seconds + 15, 3600)),
         *(Entry(policy, at=now + timedelta(seconds=soon + 20)) for policy in ("once", "all")),
     ]
-    schedule(fleet, entries)
+    schedule(system, entries)
     skipped = [entry for entry in entries if entry.policy == "skip"]
     last = min(entry.last + entry.period for entry in skipped)
     wait_until(lambda: datetime.now(UTC) > last - SLACK, "a run is about to be due", seconds=soon)
-    fleet.cluster.stop()
+    system.cluster.stop()
     down = datetime.now(UTC)
     during(seconds)
     up = datetime.now(UTC)
-    fleet.cluster.start()
-    fleet.sql(f"INSERT INTO outage VALUES ('{down}')")
+    system.cluster.start()
+    system.sql(f"INSERT INTO outage VALUES ('{down}')")
     # The worker's and the beat's way back, and the skipped entry's next run.
     during(ON_TIME + 25)
     return entries, (down - SLACK, up)
 
 
 @pytest.mark.usefixtures("only_full")
-def test_missed_runs_are_made_up_by_their_policy_when_the_database_is_back(fleet, fault_row):
+def test_missed_runs_are_made_up_by_their_policy_when_the_database_is_back(system, fault_row):
     # A run is skipped when it is more than a minute late.
     seconds = GRACE + 6
     fault_row.says(
@@ -359,13 +359,13 @@ def test_missed_runs_are_made_up_by_their_policy_when_the_database_is_back(fleet
     )
 
     def stock() -> str:
-        with fleet("stock") as harmed:
+        with system("stock") as harmed:
             entries, _ = database_down(harmed, seconds)
             alive = all(process.alive() for process in harmed.application.processes if "beat" in process.args)
             return rhythm(harmed, entries, datetime.now(UTC)) + "; beat ended" * (not alive)
 
     fault_row.stock(stock)
-    with fleet("drumline") as harmed:
+    with system("drumline") as harmed:
         entries, gap = database_down(harmed, seconds)
         judged = caught_up(harmed, entries, gap)
         not_done = [words for words in ran(harmed) if "never" in words]

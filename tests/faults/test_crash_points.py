@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.rig import Fleet
-from tests.integration.servers import Process, wait_until
+from tests.faults.rig import System
+from tests.support.application import Process
+from tests.support.waiting import wait_until
 
 
 class Point(NamedTuple):
@@ -78,97 +79,97 @@ SELECTION = [SENDING[3], SENDING[4], DELIVERY[0], RUNNING[1], RUNNING[8], RELAY[
 
 
 class Stage:
-    """The fleet's processes, of which one is the victim of each point."""
+    """The system's processes, of which one is the victim of each point."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
+    def __init__(self, system: System) -> None:
+        self.system = system
         self.crashed = Path()
         self.beaten = 0
-        self.relay: Process = fleet.application.processes[0]
+        self.relay: Process = system.application.processes[0]
         self.name = "one"
-        self.worker = fleet.worker(self.name)
+        self.worker = system.worker(self.name)
 
     def injection(self, point: Point) -> dict[str, str]:
-        self.crashed = self.fleet.folder / f"crashed-{len(list(self.fleet.folder.glob('crashed-*')))}-{point.when}"
+        self.crashed = self.system.folder / f"crashed-{len(list(self.system.folder.glob('crashed-*')))}-{point.when}"
         return {
             "FAULTS_CRASH": f"{point.function}:{point.when}:{point.call}",
             "FAULTS_CRASHED": str(self.crashed),
         }
 
     def play(self, point: Point) -> None:
-        fleet, crash = self.fleet, self.injection(point)
+        system, crash = self.system, self.injection(point)
         if point.process == "sender":
-            fleet.send_all([(point.task, [], 3)], check=False, **crash)
+            system.send_all([(point.task, [], 3)], check=False, **crash)
         elif point.process == "worker":
             self.worker = self.again(self.worker, crash)
-            fleet.send_many(point.task, count=3)
+            system.send_many(point.task, count=3)
         elif point.process == "beat":
             self.beat(crash)
         else:
             self.relay.stop()
-            self.relay = fleet.application.start(*self.relay.args, **crash)
+            self.relay = system.application.start(*self.relay.args, **crash)
             self.disturb(point.task)
         wait_until(self.crashed.exists, f"{point} is reached", seconds=40)
         if point.process == "worker":
             # A pool's process is replaced by the worker, the worker by its service.
-            fleet.drained(seconds=1)
+            system.drained(seconds=1)
         elif point.process == "relay":
             # It says so right before it dies.
             self.relay.popen.wait(timeout=10)
         if not self.worker.alive():
-            self.worker = fleet.worker(self.name)
+            self.worker = system.worker(self.name)
         if not self.relay.alive():
-            self.relay = fleet.relay()
+            self.relay = system.relay()
 
     def beat(self, crash: dict[str, str]) -> None:
         """Let one beat crash, another go on, and count what they say that they have sent."""
-        fleet = self.fleet
-        if not fleet.value("SELECT count(*) FROM django_celery_beat_periodictask WHERE name = 'faults'"):
-            fleet.application.manage("shell", "--command", EVERY_SECOND)
+        system = self.system
+        if not system.value("SELECT count(*) FROM django_celery_beat_periodictask WHERE name = 'faults'"):
+            system.application.manage("shell", "--command", EVERY_SECOND)
         runs = "SELECT total_run_count FROM django_celery_beat_periodictask WHERE name = 'faults'"
-        fleet.application.beat(**crash).popen.wait(timeout=40)
-        before = fleet.value(runs)
-        beat = fleet.application.beat()
-        wait_until(lambda: fleet.value(runs) > before + 1, "another beat goes on")
+        system.application.beat(**crash).popen.wait(timeout=40)
+        before = system.value(runs)
+        beat = system.application.beat()
+        wait_until(lambda: system.value(runs) > before + 1, "another beat goes on")
         beat.stop()
-        sent = fleet.sql(
+        sent = system.sql(
             "INSERT INTO sent SELECT id::text FROM drumline_ledger ON CONFLICT DO NOTHING RETURNING task_id"
         )
         self.beaten += len(sent)
-        assert self.beaten == fleet.value(runs), "each run that beat counts has its task, and the reverse"
+        assert self.beaten == system.value(runs), "each run that beat counts has its task, and the reverse"
 
     def again(self, worker: Process, env: dict[str, str]) -> Process:
         worker.stop()
-        return self.fleet.worker(self.name, **env)
+        return self.system.worker(self.name, **env)
 
     def disturb(self, what: str) -> None:
         """Give the relay something to do."""
-        fleet = self.fleet
+        system = self.system
         if what == "killed":
-            fleet.send("faults.effect", 2)
+            system.send("faults.effect", 2)
             running = "SELECT count(*) FROM drumline_ledger WHERE state = 1"
-            wait_until(lambda: fleet.value(running), "a task runs")
-            fleet.kill(self.name)
+            wait_until(lambda: system.value(running), "a task runs")
+            system.kill(self.name)
             # Under another name, as the same one would take its tasks back itself.
-            self.name = f"other{len(fleet.application.processes)}"
-            self.worker = fleet.worker(self.name)
+            self.name = f"other{len(system.application.processes)}"
+            self.worker = system.worker(self.name)
         elif what == "forgotten":
             self.worker.stop()
-            fleet.send_many("faults.effect", count=3)
-            fleet.broker.client.flushall()
-            self.worker = fleet.worker(self.name)
+            system.send_many("faults.effect", count=3)
+            system.broker.client.flushall()
+            self.worker = system.worker(self.name)
         else:
-            fleet.send_many(what, count=3)
+            system.send_many(what, count=3)
 
 
-def test_a_crash_between_any_two_steps_loses_no_row(fleet, fault_row, full):
+def test_a_crash_between_any_two_steps_loses_no_row(system, fault_row, full):
     points = POINTS if full else SELECTION
     fault_row.says(
         f"a crash at {len(points)} points: between the steps of sending, claiming, running, closing, the relay and beat",
         "each task that was committed is done, at least once; no row is lost",
     )
     failed = []
-    with fleet("drumline", DRUMLINE_LEASE="4") as harmed:
+    with system("drumline", DRUMLINE_LEASE="4") as harmed:
         stage = Stage(harmed)
         for point in points:
             try:

@@ -1,7 +1,7 @@
 """Tasks that kill what runs them: each ends as a dead letter after a stated number of starts, and harms nobody else."""
 
-from tests.faults.rig import Fleet
-from tests.integration.servers import wait_until
+from tests.faults.rig import System
+from tests.support.waiting import wait_until
 
 # What a process dies of is tried again, as it may be the process's fault; what the task itself raises is not.
 STARTS = {
@@ -17,16 +17,16 @@ HUGE = "faults.huge_result"
 NEIGHBOURS = 300
 
 
-def poisoned(fleet: Fleet) -> dict[str, object]:
+def poisoned(system: System) -> dict[str, object]:
     """Send every poison among ordinary tasks, and count starts, neighbours and the worker's lives."""
     lives = 1
-    worker = fleet.worker("one", concurrency=2)
+    worker = system.worker("one", concurrency=2)
     poisons = [*STARTS, HUGE]
     neighbours_of_each = ("faults.effect", [], NEIGHBOURS // len(poisons))
-    ids = fleet.send_all([order for name in poisons for order in (neighbours_of_each, (name, [], None))])
+    ids = system.send_all([order for name in poisons for order in (neighbours_of_each, (name, [], None))])
     names = dict(zip(ids, poisons, strict=True))
-    fleet.sql("CREATE TABLE poison AS SELECT * FROM sent WHERE false")
-    fleet.sql("INSERT INTO poison (task_id) VALUES " + ", ".join(f"('{task}')" for task in names))
+    system.sql("CREATE TABLE poison AS SELECT * FROM sent WHERE false")
+    system.sql("INSERT INTO poison (task_id) VALUES " + ", ".join(f"('{task}')" for task in names))
     neighbours = "SELECT count(*) FROM sent LEFT JOIN effect USING (task_id) LEFT JOIN poison USING (task_id) "
     neighbours += "WHERE effect.task_id IS NULL AND poison.task_id IS NULL"
 
@@ -34,12 +34,12 @@ def poisoned(fleet: Fleet) -> dict[str, object]:
         nonlocal worker, lives
         if not worker.alive():
             # As its service would.
-            worker = fleet.worker("one", concurrency=2)
+            worker = system.worker("one", concurrency=2)
             lives += 1
-        if fleet.mode == "stock":
-            return not fleet.value(neighbours) or lives > 5
-        states = fleet.states()
-        return not fleet.value(neighbours) and not states.get("queued") and not states.get("running")
+        if system.mode == "stock":
+            return not system.value(neighbours) or lives > 5
+        states = system.states()
+        return not system.value(neighbours) and not states.get("queued") and not states.get("running")
 
     try:
         wait_until(over, "everything is over", seconds=120)
@@ -47,19 +47,19 @@ def poisoned(fleet: Fleet) -> dict[str, object]:
     except AssertionError:
         stuck = True
     # What a stock worker has not given back in the visibility timeout it never gives back.
-    if fleet.mode == "stock":
-        fleet.drained(seconds=30, quiet=25)
-    starts = dict(fleet.sql("SELECT task_id, count(*) FROM run JOIN poison USING (task_id) GROUP BY task_id"))
+    if system.mode == "stock":
+        system.drained(seconds=30, quiet=25)
+    starts = dict(system.sql("SELECT task_id, count(*) FROM run JOIN poison USING (task_id) GROUP BY task_id"))
     return {
         "starts": {name: starts.get(task, 0) for task, name in names.items()},
-        "neighbours": fleet.value(neighbours),
+        "neighbours": system.value(neighbours),
         "lives": lives,
         "stuck": stuck,
         "ids": {name: task for task, name in names.items()},
     }
 
 
-def test_poison_ends_as_a_dead_letter_its_neighbours_are_unharmed_and_the_worker_lives(fleet, fault_row):
+def test_poison_ends_as_a_dead_letter_its_neighbours_are_unharmed_and_the_worker_lives(system, fault_row):
     fault_row.says(
         "poison: os._exit, SIGSEGV, SIGKILL of the process, endless allocation, MemoryError, endless recursion, "
         "a deaf ear for the soft limit, 100 MB result",
@@ -71,11 +71,11 @@ def test_poison_ends_as_a_dead_letter_its_neighbours_are_unharmed_and_the_worker
         return f"starts: {starts}; {came['neighbours']} neighbours lost; {came['lives']} lives of the worker"
 
     def stock() -> str:
-        with fleet("stock", visibility=15) as harmed:
+        with system("stock", visibility=15) as harmed:
             return told(poisoned(harmed))
 
     fault_row.stock(stock)
-    with fleet("drumline") as harmed:
+    with system("drumline") as harmed:
         came = poisoned(harmed)
         rows = dict(harmed.sql("SELECT id::text, state FROM drumline_ledger"))
         states = {name: rows[task] for name, task in came["ids"].items()}

@@ -6,33 +6,33 @@ import time
 
 import pytest
 
-from tests.faults.rig import Fleet
-from tests.integration.servers import wait_until
+from tests.faults.rig import System
+from tests.support.waiting import wait_until
 
 # Seconds within which a dead worker's task runs elsewhere: the lease of 15 s, and what it takes to notice.
 ELSEWHERE = 30
 
 
-def killed_at_random(fleet: Fleet, *, tasks: int, kills: int, seed: int = 20261123) -> dict[str, int]:
+def killed_at_random(system: System, *, tasks: int, kills: int, seed: int = 20261123) -> dict[str, int]:
     """kill -9 of a worker's main process at random moments, restarted at once."""
     moments = random.Random(seed)
     names = ["one", "two"]
     for name in names:
-        fleet.worker(name, ready=False)
-    fleet.send_many("faults.effect", count=tasks)
-    wait_until(fleet.effects, "the first tasks are done", seconds=90)
+        system.worker(name, ready=False)
+    system.send_many("faults.effect", count=tasks)
+    wait_until(system.effects, "the first tasks are done", seconds=90)
     for number in range(kills):
         name = names[number % 2]
-        fleet.workers[name].wait_for(" ready.", seconds=90)
+        system.workers[name].wait_for(" ready.", seconds=90)
         time.sleep(moments.uniform(0.1, 1.5))
-        fleet.kill(name)
-        fleet.worker(name, ready=False)
-    fleet.drained(seconds=1200)
-    fleet.closed()
-    return fleet.outcome() | {"left": fleet.lost()}
+        system.kill(name)
+        system.worker(name, ready=False)
+    system.drained(seconds=1200)
+    system.closed()
+    return system.outcome() | {"left": system.lost()}
 
 
-def test_no_task_is_lost_doubled_or_stuck_when_workers_are_killed_at_random(fleet, fault_row, full):
+def test_no_task_is_lost_doubled_or_stuck_when_workers_are_killed_at_random(system, fault_row, full):
     tasks, kills = (40_000, 25) if full else (2_500, 5)
     fault_row.says(
         f"{tasks} tasks on Redis, {kills} x kill -9 of a worker's main process at random moments",
@@ -43,26 +43,26 @@ def test_no_task_is_lost_doubled_or_stuck_when_workers_are_killed_at_random(flee
         return "{lost} lost, {overlaps} at the same time, {reruns} started again".format(**came)
 
     def stock() -> str:
-        with fleet("stock") as harmed:
+        with system("stock") as harmed:
             return told(killed_at_random(harmed, tasks=tasks, kills=kills))
 
     fault_row.stock(stock)
-    with fleet("drumline") as harmed:
+    with system("drumline") as harmed:
         came = killed_at_random(harmed, tasks=tasks, kills=kills)
         fault_row.got(told(came))
         assert (came["sent"], came["lost"], came["overlaps"]) == (tasks, 0, 0), harmed.logs()
         assert harmed.states() == {"finished": tasks}
 
 
-def frozen_and_killed(fleet: Fleet) -> float | None:
+def frozen_and_killed(system: System) -> float | None:
     """Publish to a worker that is stopped, and kill it; return the seconds until another has run the task."""
-    worker = fleet.worker("one")
-    fleet.web()
-    fleet.application.post("/faults/send", {"task": "faults.effect"})
-    wait_until(fleet.effects, "the worker works")
+    worker = system.worker("one")
+    system.web()
+    system.application.post("/faults/send", {"task": "faults.effect"})
+    wait_until(system.effects, "the worker works")
 
     def waits() -> bool:
-        return bool(fleet.broker.client.info("clients")["blocked_clients"])
+        return bool(system.broker.client.info("clients")["blocked_clients"])
 
     # It waits in Redis for the next message, a second at a time. Redis hands that over to who never reads it.
     while True:
@@ -71,24 +71,24 @@ def frozen_and_killed(fleet: Fleet) -> float | None:
         if waits():
             break
         worker.popen.send_signal(signal.SIGCONT)
-    fleet.application.post("/faults/send", {"task": "faults.effect"})
-    fleet.kill("one")
+    system.application.post("/faults/send", {"task": "faults.effect"})
+    system.kill("one")
     killed = time.monotonic()
-    fleet.worker("two")
-    fleet.drained(seconds=90, quiet=45)
-    return None if fleet.lost() else time.monotonic() - killed
+    system.worker("two")
+    system.drained(seconds=90, quiet=45)
+    return None if system.lost() else time.monotonic() - killed
 
 
-def test_a_task_that_was_published_to_a_frozen_worker_runs_when_that_is_killed(fleet, fault_row):
+def test_a_task_that_was_published_to_a_frozen_worker_runs_when_that_is_killed(system, fault_row):
     fault_row.says("SIGSTOP of a worker, publish, SIGKILL", f"the task runs within {ELSEWHERE} s")
 
     def stock() -> str:
-        with fleet("stock") as harmed:
+        with system("stock") as harmed:
             seconds = frozen_and_killed(harmed)
             return "lost" if seconds is None else f"ran after {seconds:.1f} s"
 
     fault_row.stock(stock)
-    with fleet("drumline") as harmed:
+    with system("drumline") as harmed:
         seconds = frozen_and_killed(harmed)
         fault_row.got("lost" if seconds is None else f"ran after {seconds:.1f} s")
         assert seconds is not None, harmed.logs()
@@ -96,35 +96,35 @@ def test_a_task_that_was_published_to_a_frozen_worker_runs_when_that_is_killed(f
         harmed.closed()
 
 
-def killed_beside_a_long_one(fleet: Fleet, long: float) -> tuple[float | None, dict[str, int]]:
+def killed_beside_a_long_one(system: System, long: float) -> tuple[float | None, dict[str, int]]:
     """Let each of two workers run one task, kill one, and let the other's outlive every visibility timeout."""
     for name in ("one", "two"):
-        fleet.worker(name)
-    ids = [fleet.send("faults.effect", long) for _ in range(2)]
-    wait_until(lambda: fleet.value("SELECT count(*) FROM run") == 2, "both run")
-    victim = fleet.value(f"SELECT task_id FROM run WHERE parent = {fleet.workers['one'].popen.pid}")
-    fleet.kill("one")
+        system.worker(name)
+    ids = [system.send("faults.effect", long) for _ in range(2)]
+    wait_until(lambda: system.value("SELECT count(*) FROM run") == 2, "both run")
+    victim = system.value(f"SELECT task_id FROM run WHERE parent = {system.workers['one'].popen.pid}")
+    system.kill("one")
     killed = time.monotonic()
-    fleet.worker("three")
+    system.worker("three")
 
     def again() -> bool:
-        return fleet.value(f"SELECT count(*) FROM run WHERE task_id = '{victim}'") > 1
+        return system.value(f"SELECT count(*) FROM run WHERE task_id = '{victim}'") > 1
 
     try:
         wait_until(again, "the killed worker's task runs elsewhere", seconds=long)
         seconds = time.monotonic() - killed
     except AssertionError:
         seconds = None
-    fleet.drained(seconds=long * 3, quiet=long + 60)
-    fleet.closed()
+    system.drained(seconds=long * 3, quiet=long + 60)
+    system.closed()
     living = next(task for task in ids if task != victim)
-    return seconds, fleet.outcome() | {
-        "starts": fleet.value(f"SELECT count(*) FROM run WHERE task_id = '{living}'"),
+    return seconds, system.outcome() | {
+        "starts": system.value(f"SELECT count(*) FROM run WHERE task_id = '{living}'"),
     }
 
 
 @pytest.mark.usefixtures("only_full")
-def test_a_killed_workers_task_runs_elsewhere_and_a_living_workers_long_task_is_left_alone(fleet, fault_row):
+def test_a_killed_workers_task_runs_elsewhere_and_a_living_workers_long_task_is_left_alone(system, fault_row):
     # Stock Celery shows in a minute what it does; it starts the task again at every timeout.
     visibility, long, long_for_stock = 8, 600, 60
     fault_row.says(
@@ -138,11 +138,11 @@ def test_a_killed_workers_task_runs_elsewhere_and_a_living_workers_long_task_is_
         return f"{elsewhere}, the long one started {came['starts']} x, {came['overlaps']} pairs of runs at once"
 
     def stock() -> str:
-        with fleet("stock", visibility=visibility) as harmed:
+        with system("stock", visibility=visibility) as harmed:
             return told(*killed_beside_a_long_one(harmed, long_for_stock))
 
     fault_row.stock(stock)
-    with fleet("drumline", visibility=visibility) as harmed:
+    with system("drumline", visibility=visibility) as harmed:
         seconds, came = killed_beside_a_long_one(harmed, long)
         fault_row.got(told(seconds, came))
         assert seconds is not None, harmed.logs()
@@ -157,17 +157,17 @@ STEPS = {
 }
 
 
-def stopped_in_steps(fleet: Fleet) -> dict[str, float]:
+def stopped_in_steps(system: System) -> dict[str, float]:
     """Stop a worker three times while a task runs and another waits; return the seconds that each last step took."""
     took = {}
     for name, steps in STEPS.items():
-        worker = fleet.worker("one")
-        fleet.drained(seconds=120, quiet=60)
-        begun = fleet.value("SELECT count(*) FROM run")
+        worker = system.worker("one")
+        system.drained(seconds=120, quiet=60)
+        begun = system.value("SELECT count(*) FROM run")
         # A drain waits for what runs; the other two must not.
-        fleet.send("faults.effect", 3 if name == "TERM" else 6)
-        fleet.send("faults.effect")
-        wait_until(lambda begun=begun: fleet.value("SELECT count(*) FROM run") > begun, "it runs")
+        system.send("faults.effect", 3 if name == "TERM" else 6)
+        system.send("faults.effect")
+        wait_until(lambda begun=begun: system.value("SELECT count(*) FROM run") > begun, "it runs")
         for step in steps:
             if step != signal.SIGTERM:
                 worker.wait_for("Warm shutdown")
@@ -176,15 +176,15 @@ def stopped_in_steps(fleet: Fleet) -> dict[str, float]:
         worker.popen.wait(timeout=30)
         took[name] = time.monotonic() - sent
         # What did not end by itself was put back, and runs no more.
-        fleet.sql(f"INSERT INTO killed VALUES ({worker.popen.pid}, clock_timestamp())")
-    fleet.worker("one")
-    fleet.drained(seconds=120, quiet=60)
-    fleet.closed()
+        system.sql(f"INSERT INTO killed VALUES ({worker.popen.pid}, clock_timestamp())")
+    system.worker("one")
+    system.drained(seconds=120, quiet=60)
+    system.closed()
     return took
 
 
 @pytest.mark.usefixtures("only_full")
-def test_a_worker_that_is_stopped_finishes_or_puts_back_what_it_runs(fleet, fault_row):
+def test_a_worker_that_is_stopped_finishes_or_puts_back_what_it_runs(system, fault_row):
     fault_row.says(
         "a worker stopped while it works: TERM, then QUIT, then KILL",
         "TERM finishes what runs, QUIT puts it back in under 2 s, nothing is lost after KILL",
@@ -197,11 +197,11 @@ def test_a_worker_that_is_stopped_finishes_or_puts_back_what_it_runs(fleet, faul
         )
 
     def stock() -> str:
-        with fleet("stock") as harmed:
+        with system("stock") as harmed:
             return told(stopped_in_steps(harmed), harmed.outcome())
 
     fault_row.stock(stock)
-    with fleet("drumline") as harmed:
+    with system("drumline") as harmed:
         took, came = stopped_in_steps(harmed), harmed.outcome()
         fault_row.got(told(took, came))
         assert (came["lost"], came["overlaps"]) == (0, 0), harmed.logs()

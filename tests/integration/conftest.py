@@ -1,8 +1,6 @@
 """Real servers for the integration tests: a cluster for the session, everything else for one test."""
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -11,7 +9,13 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from tests.integration.servers import Application, PostgreSQL, Redis, free_port, wait_until
+from tests.support.application import Application
+from tests.support.cluster import cluster, migrated
+from tests.support.ports import free_port
+from tests.support.servers import PostgreSQL, Redis
+from tests.support.waiting import wait_until
+
+__all__ = ["cluster", "migrated"]
 
 numbers = itertools.count(1)
 
@@ -44,29 +48,6 @@ class Mailbox(Message):
             return next((message for message in self.messages if message["To"] == recipient), None)
 
         return wait_until(arrived, f"an e-mail to {recipient}")
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[PostgreSQL]:
-    # Directly under /tmp: a socket's path is limited to about a hundred characters, and `postgres` must reach it.
-    folder = Path(tempfile.mkdtemp(prefix="drumline-postgresql-"))
-    cluster = PostgreSQL(folder)
-    cluster.create()
-    cluster.start()
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def migrated(cluster: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Migrate once; each test gets a copy."""
-    cluster.execute("postgres", "CREATE DATABASE migrated")
-    env = {"DATABASE_URL": cluster.url("migrated"), "CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}
-    Application(tmp_path_factory.mktemp("migrated"), env).manage("migrate")
-    return "migrated"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 def hold(application, folder: Path, name: str) -> str:

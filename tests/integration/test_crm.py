@@ -1,7 +1,7 @@
 """From the request that creates an account to the contact in the CRM, which is away, busy, and then there."""
 
 from tests.counterparts.crm import crm_server
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 def test_an_account_reaches_a_crm_that_fails_and_asks_for_patience(application, sql):

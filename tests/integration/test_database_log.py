@@ -7,8 +7,8 @@ import psycopg
 import pytest
 import yaml
 
-from tests.integration.servers import wait_until
-from tests.rendering import ANSIBLE
+from tests.support.paths import ANSIBLE
+from tests.support.waiting import wait_until
 
 ROLE = ANSIBLE / "roles" / "postgresql"
 HASH = "pbkdf2_sha256$1000000$salt$hash"

@@ -16,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.servers import PROJECT, PYTHON, Process, wait_until
+from tests.support.application import Process
+from tests.support.paths import PROJECT, PYTHON
+from tests.support.waiting import wait_until
 
 PATIENCE = 120
 

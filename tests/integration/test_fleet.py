@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from tests.integration.servers import BIN, PYTHON, Application, free_port, wait_until
+from tests.support.application import Application
+from tests.support.paths import BIN, PYTHON
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 class ServiceManager:

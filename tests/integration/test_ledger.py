@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

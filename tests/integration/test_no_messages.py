@@ -4,7 +4,7 @@ import base64
 import json
 from uuid import uuid4
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 def message(*, body: bytes = b"[[], {}, {}]", content_type: str = "application/json", **changes) -> str:

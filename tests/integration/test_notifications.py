@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 REMINDERS = "notifications.send_reminder"
 TO_USER = "notifications.send_weekly_digest_to_user"

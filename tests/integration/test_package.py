@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from tests.integration.servers import BIN, PROJECT
+from tests.support.paths import BIN, PROJECT
 
 
 def test_the_packages_own_tests_hold_on_postgresql(cluster):

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import Application, PgBouncer, wait_until
+from tests.support.application import Application
+from tests.support.servers import PgBouncer
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

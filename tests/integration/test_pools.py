@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import Answer, wait_until
+from tests.support.application import Answer
+from tests.support.waiting import wait_until
 
 CSRF = "c" * 32
 SIGN_IN = """

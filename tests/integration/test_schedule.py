@@ -1,6 +1,6 @@
 """Beat on PostgreSQL, beside rows that SQL may write and Python cannot read."""
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 ENTRIES = """
 from datetime import timedelta

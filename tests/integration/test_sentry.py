@@ -3,7 +3,7 @@
 import json
 
 from tests.counterparts.sentry import sentry_server
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 SEND = "from probe import tasks; "
 

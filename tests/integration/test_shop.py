@@ -7,7 +7,7 @@ import pytest
 
 from tests.counterparts.stripe import error, stripe_server
 from tests.counterparts.supplier import supplier_server
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 SHOP = """
 import json

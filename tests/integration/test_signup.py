@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 ACCOUNT = {"email": "Ada@Example.com", "password": "difference engine no. 2", "full_name": "Ada"}
 

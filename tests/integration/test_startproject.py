@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from tests.integration.servers import BIN, PROJECT, PYTHON, Process, wait_until
+from tests.support.application import Process
+from tests.support.paths import BIN, PROJECT, PYTHON
+from tests.support.waiting import wait_until
 
 SETTINGS = """
 INSTALLED_APPS += ["django_celery_beat", "drumline", "jobs"]

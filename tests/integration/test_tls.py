@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECRETS
-from tests.integration.servers import BIN, PROJECT, PYTHON, Application, PostgreSQL, free_port, wait_until
-from tests.rendering import Playbooks
+from tests.support.application import Application
+from tests.support.paths import BIN, PROJECT, PYTHON
+from tests.support.ports import free_port
+from tests.support.rendering import Playbooks
+from tests.support.servers import PostgreSQL
+from tests.support.waiting import wait_until
 
 # Every connection that a process of Drumline opens, each by its own code.
 ASK = """

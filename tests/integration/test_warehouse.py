@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from tests.integration.servers import wait_until
+from tests.support.waiting import wait_until
 
 ROWS = 20_000
 HEADER = b"reference,sku,quantity,amount,currency,date\n"

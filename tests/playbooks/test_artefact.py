@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import ANSIBLE, PROJECT
+from tests.support.paths import ANSIBLE, PROJECT
 
 _spec = importlib.util.spec_from_file_location("artefact", ANSIBLE / "plugins" / "modules" / "artefact.py")
 assert _spec

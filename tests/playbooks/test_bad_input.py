@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.certificates import certificate
 from tests.conftest import SECRETS
-from tests.rendering import ANSIBLE
+from tests.support.certificates import certificate
+from tests.support.paths import ANSIBLE
 
 # Looked at on this machine and never changed: check mode stands behind the preflight.
 THIS_MACHINE = {

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-from tests.rendering import ANSIBLE, Playbooks
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 
 def steps(*options: str) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import ANSIBLE, Playbooks
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 ANN = {"who": "ann on desk", "machine": "desk 1", "process": "10@5", "running": ["10@5", "11@6"]}
 BOB = {"who": "bob on lap", "machine": "lap 2", "process": "10@5", "running": ["10@5"]}

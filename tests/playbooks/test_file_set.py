@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import ANSIBLE
+from tests.support.paths import ANSIBLE
 
 
 def file_set(files: list[dict[str, str]], *options: str, **arguments: Any) -> dict[str, Any]:

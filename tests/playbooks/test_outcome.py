@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from tests.rendering import ANSIBLE
+from tests.support.paths import ANSIBLE
 
 _spec = importlib.util.spec_from_file_location("outcome", ANSIBLE / "plugins" / "filter" / "outcome.py")
 assert _spec

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import ANSIBLE, load
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import load
 
 _spec = importlib.util.spec_from_file_location("process_model", ANSIBLE / "plugins" / "filter" / "process_model.py")
 assert _spec

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.servers import wait_until
-from tests.rendering import ANSIBLE, PROJECT
+from tests.support.paths import ANSIBLE, PROJECT
+from tests.support.waiting import wait_until
 
 _spec = importlib.util.spec_from_file_location("program_set", ANSIBLE / "plugins" / "modules" / "program_set.py")
 assert _spec

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.rendering import ANSIBLE
+from tests.support.paths import ANSIBLE
 
 _spec = importlib.util.spec_from_file_location("unit_set", ANSIBLE / "plugins" / "modules" / "unit_set.py")
 assert _spec

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.paths import ANSIBLE
+
 if TYPE_CHECKING:
     from testinfra.host import Host
-
-ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
 
 
 def last_line(host: Host, script: str, standard_input: str = "") -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.certificates import certificate
-from tests.rendering import ANSIBLE, Playbooks
+from tests.support.certificates import certificate
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rendering import PROJECT
+from tests.support.paths import PROJECT
 
 DRAIN = PROJECT / "systemd" / "drumline-drain"
 

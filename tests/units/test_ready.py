@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rendering import PROJECT
+from tests.support.paths import PROJECT
 
 GUNICORN = Path(sys.executable).with_name("gunicorn")
 CONFIGURATION = PROJECT / "app" / "gunicorn.conf.py"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import wait_until
-from tests.rendering import PROJECT
+from tests.support.paths import PROJECT
+from tests.support.waiting import wait_until
 
 # Says that it is ready and lives, tells its signals, and ends on the one that it is given.
 COMMAND = r"""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rendering import Playbooks
+from tests.support.rendering import Playbooks
 
 # systemd-analyze knows them from the host, and --root leaves the host out.
 STUB_UNITS = ("network-online.target", "multi-user.target", "basic.target", "sysinit.target", "shutdown.target")

@@ -9,18 +9,19 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.support.paths import PROJECT
+from tests.support.waiting import wait_until
+
 INVENTORY = PROJECT / "ansible" / "inventories" / "vagrant"
 CHOICES = PROJECT / ".vagrant" / "drumline.yml"
 PROBE = PROJECT / "tests" / "vagrant" / "probe"
@@ -28,6 +29,8 @@ BUILD = PROJECT / "build" / "vagrant-test"
 # Emulated, a boot takes minutes and a command seconds.
 VAGRANT_SECONDS = 7200
 COMMAND_SECONDS = 600
+# Looking takes from an emulated VM what it needs itself.
+PAUSE = 2
 # What a unit may take to start.
 START_SECONDS = 600
 
@@ -47,27 +50,8 @@ print(json.dumps([[row.get_state_display(), row.attempt, str(row.finished_at or 
 """
 
 
-class FailedError(Exception):
+class FailedError(AssertionError):
     """What did not hold, in one message."""
-
-
-def wait_until(check: Callable[[], Any], what: str, *, seconds: float, pause: float = 2) -> float:
-    """Return how long it took until the check held."""
-    begun = time.monotonic()
-    while not check():
-        if time.monotonic() - begun > seconds:
-            raise FailedError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(pause)
-    return time.monotonic() - begun
-
-
-def free_port(preferred: int) -> int:
-    """Return the port that is asked for, or another when something listens there."""
-    for port in (preferred, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise FailedError("no port is free")
 
 
 def kvm_serves(disk: Path) -> bool:
@@ -103,7 +87,7 @@ class Libvirt:
         for name in ("virtlogd", "libvirtd"):
             subprocess.run([name, "--daemon"], check=True)
             self.started.append(Path(f"/run/{name}.pid"))
-        wait_until(Path("/run/libvirt/libvirt-sock").exists, "libvirtd answers", seconds=30)
+        wait_until(Path("/run/libvirt/libvirt-sock").exists, "libvirtd answers")
 
     def stop(self) -> None:
         for pid in reversed(self.started):
@@ -215,12 +199,15 @@ class Fleet:
         return [tuple(row) for row in self.python(STATES.format(ids=ids))]
 
     def wait_for_end(self, ids: list[str], *, seconds: float = 600) -> float:
-        """Wait until all are finished."""
-        return wait_until(
+        """Wait until all are finished; return the seconds that took."""
+        begun = time.monotonic()
+        wait_until(
             lambda: [state for state, *_ in self.states(ids)] == ["Finished"] * len(ids),
             f"{len(ids)} tasks are finished",
             seconds=seconds,
+            pause=PAUSE,
         )
+        return time.monotonic() - begun
 
     def pings(self, *, wait: int = 120) -> dict[str, float]:
         """Send a ping through every queue and wait so many seconds for each; return the seconds that each took."""

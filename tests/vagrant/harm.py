@@ -6,7 +6,8 @@ import statistics
 import time
 from typing import Any
 
-from fleet import START_SECONDS, FailedError, Fleet, wait_until
+from tests.support.waiting import wait_until
+from tests.vagrant.fleet import PAUSE, START_SECONDS, FailedError, Fleet
 
 LONG_SECONDS = 25
 SLOW_SECONDS = 40
@@ -78,7 +79,7 @@ def memory(vms: Fleet) -> str:
     since = vms.ssh(vms.worker, "date +%s").strip()
     begun = time.monotonic()
     hog, *neighbours = vms.python(HOG, probe=True)
-    wait_until(lambda: vms.states([hog])[0][0] == "Dead letter", "the hog is a dead letter", seconds=300)
+    wait_until(lambda: vms.states([hog])[0][0] == "Dead letter", "the hog is a dead letter", seconds=300, pause=PAUSE)
     took = time.monotonic() - begun
     vms.wait_for_end(neighbours)
     starts = [attempt for _, attempt, _ in vms.states(neighbours)]
@@ -105,7 +106,9 @@ def processor(vms: Fleet) -> str:
     vms.ssh(vms.worker, "rm -f /var/lib/drumline/stop-burning")
     alone = (vms.python(WORK, probe=True), vms.python(STARTS))
     burning = vms.python(BURN, probe=True)
-    wait_until(lambda: {state for state, *_ in vms.states(burning)} == {"Running"}, "both burn", seconds=60)
+    wait_until(
+        lambda: {state for state, *_ in vms.states(burning)} == {"Running"}, "both burn", seconds=60, pause=PAUSE
+    )
     weighted = (vms.python(WORK, probe=True), vms.python(STARTS))
     slices = "drumline-worker-high.slice drumline-worker-low.slice"
     weights = vms.ssh(vms.worker, f"systemctl show -P CPUWeight {slices}").split()
@@ -154,7 +157,7 @@ def disk(vms: Fleet) -> str:
         time.sleep(1)
     vms.ssh(host, "rm -f /var/tmp/full /var/tmp/rest; sync")
     freed = time.monotonic()
-    wait_until(lambda: vms.request("/readyz") == 200, "the site is ready again", seconds=180)
+    wait_until(lambda: vms.request("/readyz") == 200, "the site is ready again", seconds=180, pause=PAUSE)
     back = time.monotonic() - freed
     # A process that the full disk did end has the time that a start may take.
     slowest = max(vms.pings(wait=START_SECONDS).values())
@@ -164,7 +167,7 @@ def disk(vms: Fleet) -> str:
         told: list[Any] = vms.python(ACCOUNTS.format(prefix=prefix, since=since))
         return told
 
-    wait_until(lambda: stored()[1] in ([], ["Finished"]), "every mail is sent", seconds=180)
+    wait_until(lambda: stored()[1] in ([], ["Finished"]), "every mail is sent", seconds=180, pause=PAUSE)
     accounts = stored()[0]
     if not 3 <= accepted <= accounts or vms.failed_units() or vms.not_active():
         raise FailedError(f"{accepted} accepted, {accounts} stored; {vms.failed_units()}; {vms.not_active()}")
@@ -235,7 +238,7 @@ def _boot(vms: Fleet, absent: str, slow: str) -> str:
     vms.ssh(host, f"rm {late}; systemctl daemon-reload; systemctl unmask --quiet {absent}; systemctl start {absent}")
     vms.wait_for_units()
     active = time.monotonic() - begun
-    wait_until(lambda: vms.request("/readyz") == 200, "the site is ready", seconds=120)
+    wait_until(lambda: vms.request("/readyz") == 200, "the site is ready", seconds=120, pause=PAUSE)
     vms.wait_for_end(waiting)
     done = time.monotonic() - begun
     vms.pings()

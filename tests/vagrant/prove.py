@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Prove staging on real VMs: everything that a container cannot show. `make vagrant-test` runs it.
 
     make vagrant-test             Debian 13, one VM with everything
@@ -26,8 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import harm
-from fleet import BUILD, CHOICES, FailedError, Fleet, Libvirt, free_port, kvm_serves, opened, wait_until
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+from tests.vagrant import harm
+from tests.vagrant.fleet import BUILD, CHOICES, PAUSE, FailedError, Fleet, Libvirt, kvm_serves, opened
 
 BOX = "drumline/debian-{}"
 BOXES = Path.home() / ".vagrant.d" / "boxes"
@@ -91,7 +92,7 @@ def _boots_with_work(vms: Fleet, boot: Callable[[], Any]) -> str:
     after = sum(end[:19] > booted for _, _, end in vms.states(tasks))
     if (failed := vms.failed_units()) or not after:
         raise FailedError(f"failed units {failed}; {after} of {QUEUED} tasks done after the boot")
-    wait_until(lambda: vms.request("/readyz") == 200, "the site is ready", seconds=120)
+    wait_until(lambda: vms.request("/readyz") == 200, "the site is ready", seconds=120, pause=PAUSE)
     return (
         f"Vagrant had its VMs again, then: all units active after {active:.0f} s, all {QUEUED} tasks done after "
         f"{done:.0f} s ({after} of them after the boot), no unit failed, the site ready"
@@ -194,7 +195,7 @@ def prove(vms: Fleet, report: Report, steps: list[Step]) -> bool:
         begun = time.monotonic()
         try:
             got, holds = step.run(vms), True
-        except (FailedError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
+        except (AssertionError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
             got, holds = f"{type(error).__name__}: {error}", False
         seconds = time.monotonic() - begun
         report.add(step, got, holds=holds, seconds=seconds)
@@ -242,7 +243,7 @@ def main() -> int:
             holds = prove(vms, report, steps)
             if holds and not options.only:
                 holds = prove(vms, report, [END])
-        except (FailedError, OSError, subprocess.SubprocessError) as error:
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
             print(f"vagrant-test: {error}\nTo go on where it ended: make vagrant-test again", file=sys.stderr)
             return 1
         finally:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import PROJECT, Playbooks, load
+from tests.support.paths import PROJECT
+from tests.support.rendering import Playbooks, load
 
 RENDER = Path(__file__).parent / "render.rb"
 INVENTORY = Path("ansible/inventories/vagrant")

@@ -14,7 +14,7 @@ from apps.users.services import email_verify, user_create
 from apps.users.verification import token_make
 from drumline.models import DurableTask
 from tests.counterparts.crm import crm_server
-from tests.integration.servers import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,7 @@ from apps.payments import provider
 from apps.payments.provider import DeclinedError, UnknownError
 from apps.payments.scrubbing import HIDDEN, scrubbed
 from tests.counterparts.stripe import Answer, error, stripe_server
-from tests.integration.servers import free_port
+from tests.support.ports import free_port
 
 CARD = "4242 4242 4242 4242"
 KEY = uuid.UUID("6f1c2a8e-0000-4000-8000-000000000001")

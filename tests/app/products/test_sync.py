@@ -19,7 +19,7 @@ from apps.products.models import InventorySync, Product
 from drumline.models import MissedRuns
 from tests.app.shop import a_product, retried, stock
 from tests.counterparts.supplier import supplier_server
-from tests.integration.servers import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.django_db
 

@@ -1,171 +1,21 @@
-"""Real servers and real processes of the application, each in a folder of its own and gone after the test."""
+"""Real processes of the application, each with its log in a file and gone after the test."""
 
 import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
-import redis
+from tests.support.paths import BIN, PROJECT, PYTHON
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
-PROJECT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-PYTHON = sys.executable
 # What `make coverage` leaves for child processes, which have an environment of their own here.
 MEASURED = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")}
-T = TypeVar("T")
-
-
-def wait_until(condition: Callable[[], T], what: str, *, seconds: float = 30) -> T:
-    """Return the condition's first true value; fail with what was waited for."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds:g} s still not: {what}")
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-class Redis:
-    """A broker that writes everything to disk before it answers, so that kill -9 loses nothing by itself."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port, decode_responses=True)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
-                *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"),
-            ],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_until(self._answers, "Redis answers")
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.ConnectionError:
-            return False
-
-    def kill(self) -> None:
-        if self.process:
-            self.client.close()
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
-class PostgreSQL:
-    """A cluster on a unix socket; PostgreSQL refuses to run as root, so root hands it to `postgres`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-        self.user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-
-    def create(self) -> None:
-        if self.user:
-            shutil.chown(self.folder, "postgres", "postgres")
-        self._run("initdb", "--auth=trust", "--username=drumline", "--no-sync", "--encoding=UTF8", "--locale=C")
-
-    def _run(self, program: str, *args: str) -> None:
-        subprocess.run(
-            [*self.user, str(self.bin / program), "--pgdata", str(self.folder / "data"), *args],
-            check=True,
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-        )
-
-    def start(self) -> None:
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses= -c fsync=off"
-        self._run("pg_ctl", "start", "--wait", "--log", str(self.folder / "log"), "--options", options)
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
-
-    def url(self, database: str) -> str:
-        return f"postgresql://drumline@/{database}?host={self.folder}&port={self.port}"
-
-    def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:
-        url = f"host={self.folder} port={self.port} user=drumline dbname={database}"
-        with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-
-class PgBouncer:
-    """A pooler of transactions before a cluster; each transaction gets another of its two connections."""
-
-    def __init__(self, cluster: PostgreSQL, *, ignoring: str = "") -> None:
-        self.cluster = cluster
-        self.port = free_port()
-        # In the cluster's folder, which `postgres` may read; like PostgreSQL it refuses to run as root.
-        self.folder = cluster.folder / f"pgbouncer-{self.port}"
-        self.ignoring = ignoring
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.folder.mkdir()
-        (self.folder / "users").write_text('"drumline" ""\n')
-        lines = {
-            "listen_addr": "127.0.0.1",
-            "listen_port": self.port,
-            "unix_socket_dir": "",
-            "auth_type": "trust",
-            "auth_file": self.folder / "users",
-            "logfile": self.folder / "log",
-            "pool_mode": "transaction",
-            "default_pool_size": 2,
-            "server_round_robin": 1,
-            "ignore_startup_parameters": self.ignoring,
-        }
-        target = f"* = host={self.cluster.folder} port={self.cluster.port}"
-        settings = "\n".join(f"{name} = {value}" for name, value in lines.items())
-        config = self.folder / "pgbouncer.ini"
-        config.write_text(f"[databases]\n{target}\n[pgbouncer]\n{settings}\n")
-        if self.cluster.user:
-            shutil.chown(self.folder, "postgres", "postgres")
-        self.process = subprocess.Popen(
-            [*self.cluster.user, "/usr/sbin/pgbouncer", "--quiet", str(config)], start_new_session=True
-        )
-        wait_until(self._listens, "PgBouncer listens")
-
-    def _listens(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def url(self, database: str) -> str:
-        return f"postgresql://drumline@127.0.0.1:{self.port}/{database}"
+PROBE = PROJECT / "tests" / "integration" / "probe"
 
 
 class Process:
@@ -236,7 +86,7 @@ class Application:
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "PYTHONPATH": str(Path(__file__).parent / "probe"),
+            "PYTHONPATH": str(PROBE),
             "DJANGO_SETTINGS_MODULE": "config.settings.production",
             "DJANGO_ALLOWED_HOSTS": "testserver",
             "DJANGO_SECRET_KEY": "an integration test's key, worthless anywhere else, and long enough",

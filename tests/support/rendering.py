@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-PROJECT = Path(__file__).resolve().parent.parent
-ANSIBLE = PROJECT / "ansible"
+from tests.support.paths import ANSIBLE
+
 # Ansible reads its configuration once, at the first import.
 os.environ["ANSIBLE_CONFIG"] = str(ANSIBLE / "ansible.cfg")
 
