@@ -28,6 +28,20 @@ def root(db):  # noqa: ARG001  it opens the database
 
 
 @pytest.fixture
+def another_application():
+    """A second Celery application of the process, which was created last; `testproject.own` is a task of the first."""
+    from celery import Celery
+    from testproject.celery import app
+
+    @app.task(name="testproject.own")
+    def own(): ...
+
+    yield Celery("another", broker="redis://127.0.0.1:1/1", set_as_current=True)
+    app.set_current()
+    app.tasks.unregister("testproject.own")
+
+
+@pytest.fixture
 def no_broker(monkeypatch):
     """The ledger keeps what is sent, and nothing reaches a broker."""
     monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)

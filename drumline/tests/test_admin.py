@@ -54,6 +54,12 @@ def test_the_list_begins_with_dead_letters_and_filters(root):
     assert shown(root, state="any") == {*rows.values(), high}
 
 
+@pytest.mark.usefixtures("another_application")
+def test_the_queues_to_choose_from_are_those_of_the_ledgers_application(root):
+    page = root.get(reverse(LIST), {"state": "any"}).content.decode()
+    assert all(f"queue={name}" in page for name in ("high", "default", "low"))
+
+
 def test_a_search_finds_a_task_of_any_state_by_its_id_and_by_the_beginning_of_its_name(root):
     finished = task(State.FINISHED)
     assert shown(root, q=finished) == {finished}

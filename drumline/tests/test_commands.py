@@ -50,6 +50,16 @@ def test_a_durable_task_is_followed_in_the_ledger_while_the_broker_is_down(capsy
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("another_application", "no_broker")
+def test_commands_speak_of_the_ledgers_application_and_not_of_the_one_that_was_created_last(capsys):
+    assert "low" not in current_app.amqp.queues
+    call_command("queues", "--json")
+    assert {"high", "default", "low"} <= set(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    call_command("enqueue", "core.ping", "--queue", "high")
+    assert DurableTask.objects.get().queue == "high"
+
+
+@pytest.mark.django_db
 def test_heartbeats_are_listed_and_judged(capsys):
     with pytest.raises(CommandError, match="No heartbeat was ever written"):
         call_command("heartbeats", "--max-age", "30")

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from drumline.models import MissedRuns
+from drumline.models import DurableTask, MissedRuns
 
 pytestmark = pytest.mark.django_db
 
@@ -50,6 +50,20 @@ def test_a_task_is_scheduled_with_arguments_a_queue_and_a_policy(save):
     row = PeriodicTask.objects.get()
     assert (row.task, row.args, row.queue, row.exchange, row.enabled) == ("core.ping", "[0.5]", "low", None, True)
     assert MissedRuns.objects.get(periodic_task=row).policy == "all"
+
+
+@pytest.mark.usefixtures("another_application", "no_broker")
+def test_what_may_be_scheduled_is_what_the_ledgers_application_knows_and_not_the_one_that_was_created_last(save, root):
+    assert save(queue="low") == {}
+    assert save(queue="nowhere")["queue"] == ["There is no queue 'nowhere'. Declared are default, high, low."]
+    page = root.get(reverse("admin:django_celery_beat_periodictask_add")).content.decode()
+    assert '<option value="testproject.own">' in page
+    own = PeriodicTask.objects.get()
+    PeriodicTask.objects.update(task="testproject.own")
+    root.post(
+        reverse("admin:django_celery_beat_periodictask_changelist"), {"action": "run_tasks", "_selected_action": own.pk}
+    )
+    assert DurableTask.objects.get().name == "testproject.own"
 
 
 def test_empty_arguments_are_none(save):

@@ -300,7 +300,7 @@ def test_a_database_without_tables_is_noted_and_not_a_crash(capsys, monkeypatch)
 def test_a_value_that_no_check_expects_is_a_problem_and_not_a_traceback(monkeypatch, setting, value):
     app = Celery("odd", set_as_current=False, broker="redis://127.0.0.1")
     app.conf.update({setting: value})
-    monkeypatch.setattr("drumline.management.commands.drumline_check.current_app", app)
+    monkeypatch.setattr("drumline.management.commands.drumline_check.application", lambda: app)
     with pytest.raises(CommandError, match="cannot be read: "):
         call_command("drumline_check", "--serve", "celery")
 

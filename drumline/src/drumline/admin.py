@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
-from celery import current_app
+from celery import Celery
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 from django_celery_beat import admin as beat_admin
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
+from drumline.application import application
 from drumline.beat.forms import CrontabForm, IntervalForm, PeriodicTaskForm, SolarForm
 from drumline.ledger import selectors, services
 from drumline.ledger.message import ledger_id
@@ -99,7 +100,7 @@ class QueueFilter(admin.SimpleListFilter):
 
     def lookups(self, _request: HttpRequest, _model_admin: Any) -> Iterable[tuple[str, str]]:
         """Return the declared queues."""
-        return [(name, name) for name in sorted(current_app.amqp.queues)]
+        return [(name, name) for name in sorted(application().amqp.queues)]
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Filter."""
@@ -313,6 +314,11 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
         )
         for name, options in beat_admin.PeriodicTaskAdmin.fieldsets
     )
+
+    @property
+    def celery_app(self) -> Celery:
+        """Return the application whose tasks "Run selected tasks" knows."""
+        return application()
 
 
 class CrontabScheduleAdmin(beat_admin.CrontabScheduleAdmin):  # type: ignore[misc]

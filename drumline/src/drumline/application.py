@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from celery import Celery, _state, current_app
+from celery import Celery, _state, current_app  # noqa: TID251  until the project has one of its own
 from django.conf import settings
 from django.utils.module_loading import import_string
 from kombu import Connection

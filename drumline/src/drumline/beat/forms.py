@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from celery import current_app
 from django import forms
 from django.core.exceptions import ValidationError
 from django_celery_beat import admin
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from kombu.utils.json import loads
 
+from drumline.application import application
 from drumline.beat.due import NeverDueError, check_schedule
 from drumline.preflight.routes import declared_queues, may_be_sent_to
 
@@ -20,6 +20,13 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
         model = PeriodicTask
         # With a queue they are derived; without one they lead where no worker looks.
         exclude = ("exchange", "routing_key")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The library offers the tasks of the application that was created last, and keeps them.
+        application().loader.import_default_modules()
+        widget: Any = self.fields["regtask"].widget
+        widget.celery_app, widget._choices = application(), None  # noqa: SLF001
 
     def clean_args(self) -> str:
         """Ask for a list."""
@@ -36,8 +43,8 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
     def clean_queue(self) -> str | None:
         """Ask for a declared queue; none is the routed one."""
         queue: str | None = self.cleaned_data["queue"]
-        if queue and not may_be_sent_to(current_app, queue):
-            declared = ", ".join(sorted(declared_queues(current_app)))
+        if queue and not may_be_sent_to(application(), queue):
+            declared = ", ".join(sorted(declared_queues(application())))
             raise ValidationError(f"There is no queue {queue!r}. Declared are {declared}.", code="unknown")
         return queue
 
@@ -59,8 +66,7 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
             # The name itself was refused, and the library's form expects one.
             return dict(self.cleaned_data)
         data: dict[str, Any] = super().clean()
-        current_app.loader.import_default_modules()
-        task: Any = current_app.tasks.get(data["task"])
+        task: Any = application().tasks.get(data["task"])
         if task is None:
             field = "regtask" if data.get("regtask") else "task"
             self.add_error(field, ValidationError(f"There is no task {data['task']!r}.", code="unknown"))

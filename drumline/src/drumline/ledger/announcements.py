@@ -11,12 +11,13 @@ from uuid import UUID
 
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
-from celery import current_app, signals, states
+from celery import signals, states
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, TaskRevokedError
 from django.db import transaction
 from kombu.serialization import loads
 
+from drumline.application import application
 from drumline.ledger import storable
 from drumline.ledger.database_errors import is_unavailable
 from drumline.ledger.message import Message
@@ -72,7 +73,7 @@ def _announce_once(task_id: UUID) -> None:
 
 
 def _backend_errors() -> tuple[type[Exception], ...]:
-    return (OSError, *getattr(current_app.backend, "connection_errors", ()))
+    return (OSError, *getattr(application().backend, "connection_errors", ()))
 
 
 def _announce(row: DurableTask) -> None:
@@ -125,12 +126,12 @@ def _parts(row: DurableTask) -> tuple[Any, Any, Context, bool]:
     request = Context(
         {**message.headers, **message.properties, **(embed or {})}, args=args, kwargs=kwargs, delivery_info={}
     )
-    task = current_app.tasks.get(row.name)
+    task = application().tasks.get(row.name)
     ignored = message.headers.get("ignore_result")
     if ignored is None:
         ignored = getattr(task, "ignore_result", False)
     store = not ignored or getattr(task, "store_errors_even_if_ignored", False)
-    return task, task.backend if task is not None else current_app.backend, request, store
+    return task, task.backend if task is not None else application().backend, request, store
 
 
 def _einfo(error: Exception) -> ExceptionInfo:

@@ -4,10 +4,10 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
-from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, transaction
 
+from drumline.application import application
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems, pooling_problems
 from drumline.preflight.tasks import (
@@ -32,16 +32,16 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         """Print what was found."""
         # Celery itself imports a project's tasks only in its own processes.
-        current_app.loader.import_default_modules()
+        application().loader.import_default_modules()
         problems = [
-            *_read("the Celery settings", settings_problems(current_app)),
+            *_read("the Celery settings", settings_problems(application())),
             *_read("the Django settings", django_problems()),
-            *_read("the tasks' options", task_problems(current_app)),
-            *_read("beat_schedule", schedule_problems(current_app)),
+            *_read("the tasks' options", task_problems(application())),
+            *_read("beat_schedule", schedule_problems(application())),
         ]
         served = set(filter(None, map(str.strip, (options["serve"] or "").split(","))))
         if options["serve"] is not None:
-            problems += _read("the queues and routes", serving_problems(current_app, served))
+            problems += _read("the queues and routes", serving_problems(application(), served))
         try:
             problems += pooling_problems()
             if options["serve"] is not None:
@@ -50,7 +50,7 @@ class Command(BaseCommand):
                     problems += waiting_problems(served)
         except (DatabaseError, InterfaceError) as error:
             self.stdout.write(f"note: the database was not asked: {error}".strip())
-        notes = (settings_notes(current_app), task_notes(current_app), routing_notes(current_app))
+        notes = (settings_notes(application()), task_notes(application()), routing_notes(application()))
         for note in (note for each in notes for note in _read("the settings", each)):
             self.stdout.write(f"note: {note}")
         if problems:

@@ -5,13 +5,14 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from celery import current_app, states
+from celery import states
 from celery.backends.base import DisabledBackend
 from celery.exceptions import QueueNotFound
 from celery.exceptions import TimeoutError as ResultTimeoutError
 from django.core.management.base import BaseCommand, CommandError
 from kombu.exceptions import OperationalError
 
+from drumline.application import application
 from drumline.ledger.selectors import task_by_id
 from drumline.models import DurableTask, Worker
 from drumline.preflight.routes import declared_queues, may_be_sent_to
@@ -147,8 +148,8 @@ def _stores_results(task: Any) -> bool:
 
 def _task(name: str) -> Any:
     # Celery itself imports a project's tasks only in its own processes.
-    current_app.loader.import_default_modules()
-    tasks = current_app.tasks
+    application().loader.import_default_modules()
+    tasks = application().tasks
     if name not in tasks:
         known = "\n".join(f"  {known}" for known in sorted(tasks) if not known.startswith("celery."))
         raise CommandError(f"There is no task {name!r}. Known tasks:\n{known}")
@@ -156,8 +157,8 @@ def _task(name: str) -> Any:
 
 
 def _queue(name: str) -> str:
-    if not may_be_sent_to(current_app, name):
-        declared = ", ".join(sorted(declared_queues(current_app)))
+    if not may_be_sent_to(application(), name):
+        declared = ", ".join(sorted(declared_queues(application())))
         raise CommandError(f"There is no queue {name!r}. Declared queues: {declared}")
     return name
 

@@ -4,9 +4,9 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
 
+from drumline.application import application
 from drumline.ledger.selectors import (
     QueueState,
     queue_states,
@@ -42,7 +42,7 @@ class Command(BaseCommand):
             self._move(options["source"], options["target"])
             return
         states, workers = queue_states(), served_queues()
-        names = sorted({*current_app.amqp.queues, *states, *workers})
+        names = sorted({*application().amqp.queues, *states, *workers})
         depths = self._depths(names)
         report = {
             name: {"depth": depths.get(name), **states.get(name, QueueState()).as_json(), "workers": workers[name]}
@@ -53,12 +53,12 @@ class Command(BaseCommand):
             raise CommandError(unserved_message(unserved))
 
     def _move(self, source: str, target: str) -> None:
-        if not may_be_sent_to(current_app, target):
-            declared = ", ".join(sorted(declared_queues(current_app)))
+        if not may_be_sent_to(application(), target):
+            declared = ", ".join(sorted(declared_queues(application())))
             raise CommandError(f"There is no queue {target!r}. Declared queues: {declared}")
         if source == target:
             raise CommandError(f"{source} is both queues; nothing was changed.")
-        moved = tasks_move(source, current_app.amqp.queues[target], by=operator())
+        moved = tasks_move(source, application().amqp.queues[target], by=operator())
         self.stdout.write(f"Moved {moved} tasks from {source} to {target}.")
 
     def _depths(self, names: list[str]) -> dict[str, int]:

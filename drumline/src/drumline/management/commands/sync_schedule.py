@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
 
+from drumline.application import application
 from drumline.beat.schedule import schedule_sync
 
 
@@ -15,7 +15,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Sync, and name the entries."""
-        synced = schedule_sync(app=current_app)
+        synced = schedule_sync(app=application())
         for verb in ("created", "updated", "deleted", "refused", "unchanged", "broken"):
             for name in getattr(synced, verb):
                 self.stdout.write(f"{verb} {name}")
