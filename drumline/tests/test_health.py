@@ -6,7 +6,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from drumline.health import checks
-from drumline.models import DurableTask
+from drumline.health.heartbeats import heartbeat_write
+from drumline.models import DurableTask, Heartbeat
 
 
 def test_livez_answers_without_the_database(client):
@@ -57,6 +58,23 @@ def test_readyz_fails_when_due_tasks_are_not_published_although_the_broker_answe
     assert answer.json()["checks"]["publishing"]["reason"] == "tasks wait to be published for more than 60 s"
     assert answer.json()["checks"]["broker"]["status"] == "ok"
     with pytest.raises(CommandError, match=r"waited .* s to be published, longer than 60 s"):
+        call_command("ledger", "status")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("no_broker")
+def test_a_long_backlog_that_a_relay_works_off_takes_no_site_out_of_service(client, monkeypatch):
+    monkeypatch.setattr(checks, "_broker_answers", lambda: None)
+    current_app.tasks["core.ping"].apply_async(countdown=0.001)
+    DurableTask.objects.update(due_at=timezone.now() - timedelta(hours=1))
+    heartbeat_write(name="relay@h1")
+    heartbeat_write(name="publishing@h1")
+    assert client.get("/readyz").status_code == 200
+    call_command("ledger", "status")
+
+    Heartbeat.objects.filter(name="publishing@h1").update(at=timezone.now() - timedelta(seconds=70))
+    assert client.get("/readyz").status_code == 503, "its relay lives, and could not publish for more than 60 s"
+    with pytest.raises(CommandError, match=r"no relay was able to publish for as long"):
         call_command("ledger", "status")
 
 

@@ -66,7 +66,7 @@ def task(**changes) -> str:
 
 def worker(**changes) -> uuid.UUID:
     fields = {"name": "default-1@a", "host": "a", "pid": 1, "queues": "default", "started_at": NOW, "beat_at": NOW}
-    return Worker.objects.create(id=uuid.uuid4(), **fields, **changes).id
+    return Worker.objects.create(id=uuid.uuid4(), **(fields | changes)).id
 
 
 def state(task_id: str) -> int:
@@ -178,6 +178,7 @@ def test_a_message_that_a_later_one_has_overtaken_is_lost_and_a_healthy_backlog_
 
 
 def test_everything_of_an_empty_queue_is_lost_but_what_may_be_on_its_way(broker):
+    worker(queues="default,low")
     lost = task(published_at=NOW - timedelta(seconds=60))
     task(published_at=datetime.now(UTC))
     task(published_at=NOW - timedelta(seconds=60), queue="low")
@@ -188,7 +189,22 @@ def test_everything_of_an_empty_queue_is_lost_but_what_may_be_on_its_way(broker)
     assert broker.published == [lost]
 
 
+def test_what_another_service_takes_from_a_queue_is_sent_once_until_a_worker_of_the_ledger_consumes_it(broker):
+    taken = task(published_at=NOW - timedelta(seconds=60), queue="of-another-service")
+    worker(queues="default")
+    broker.empty = {"of-another-service"}
+    relay = Relay()
+
+    relay.round()
+    assert broker.published == []
+
+    worker(queues="of-another-service,low")
+    relay.round()
+    assert broker.published == [taken]
+
+
 def test_what_waits_in_a_queue_that_is_not_declared_is_looked_for_as_well(broker):
+    worker(queues="made-when-used,another")
     lost = task(published_at=NOW - timedelta(seconds=60), queue="made-when-used")
     kept = task(published_at=NOW - timedelta(seconds=60), queue="another")
     broker.empty = {"made-when-used"}
@@ -197,6 +213,39 @@ def test_what_waits_in_a_queue_that_is_not_declared_is_looked_for_as_well(broker
 
     assert broker.published == [lost]
     assert DurableTask.objects.get(id=kept).published_at is not None
+
+
+def test_a_long_backlog_takes_many_rounds_and_dead_workers_are_looked_for_in_between(broker, clock, monkeypatch):
+    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(module, "BATCHES", 2)
+    waiting = [task(published_at=None, due_at=NOW + timedelta(microseconds=number)) for number in range(9)]
+    held = task(state=State.RUNNING, worker_id=worker(stopped_at=NOW), attempt=1)
+    relay = Relay(clock)
+
+    assert relay.round() == 0.0, "the next round begins at once"
+    assert len(broker.published) == 4
+    assert state(held) == State.QUEUED
+    while relay.round() == 0.0:
+        assert relay.publishing
+    assert set(broker.published) == {*waiting, held}
+
+
+def test_a_relay_publishes_as_long_as_it_gets_on_and_not_while_the_broker_or_its_own_code_refuses(broker, monkeypatch):
+    relay = Relay()
+    relay.round()
+    assert relay.publishing, "nothing is due"
+
+    due = task(published_at=None)
+    for error in (PublishError("gone"), RefusedError("TypeError: no channel takes this")):
+        monkeypatch.setattr(module, "publish", lambda _, error=error: (_ for _ in ()).throw(error))
+        for _ in range(2):
+            relay.round()
+            assert not relay.publishing, error
+
+    monkeypatch.setattr(module, "publish", broker.publish)
+    task(published_at=None)
+    relay.round()
+    assert relay.publishing, f"others are published while {due} waits"
 
 
 @pytest.fixture

@@ -40,5 +40,5 @@ def celery_app() -> str:
 
 
 def max_publish_lag() -> float:
-    """Return the seconds a due task may wait to be published before `/readyz` and `ledger status` fail."""
+    """Return the seconds a due task may wait, while no relay publishes, before `/readyz` and `ledger status` fail."""
     return float(getattr(settings, "DRUMLINE_MAX_PUBLISH_LAG", 60))

@@ -8,6 +8,9 @@ from django.utils import timezone
 
 from drumline.models import Heartbeat
 
+# Written, followed by @HOST, by a relay that is able to publish: it has just published something, or nothing is due.
+PUBLISHING = "publishing"
+
 
 def heartbeat_write(*, name: str) -> None:
     """Record that this process is alive now."""

@@ -27,8 +27,10 @@ logger = get_logger(__name__)
 
 State = DurableTask.State
 
-# Messages in one pipelined publish.
+# Messages in one pipelined publish, and how many of these one round does: a long backlog takes many rounds, so that the
+# relay says that it lives, and looks after dead workers, in between.
 BATCH = 500
+BATCHES = 10
 # Longest pause between two rounds, in seconds.
 ROUND = 1.0
 # A message this old that should have been delivered is lost; a younger one may be on its way.
@@ -71,13 +73,15 @@ class Relay:
         self._announce_due = 0.0
         self._refused: dict[UUID, Refused] = {}
         self.published = self.lost = self.reclaimed = 0
+        # Whether the last round was able to publish: it did, or nothing was due.
+        self.publishing = False
 
     def round(self) -> float:
         """Do all there is to do; return for how many seconds nothing is due."""
         self.reclaimed += self.reclaim()
         self.lost += self.find_lost()
         more = services.tasks_expire(limit=EXPIRE_BATCH) == EXPIRE_BATCH
-        self.publish_due()
+        more |= self.publish_due()
         more |= self._announce()
         self._purge()
         return 0.0 if more else self._seconds_to_next()
@@ -93,20 +97,24 @@ class Relay:
         """Start every worker's lease anew: while the database was away, none of them could say that it lives."""
         self._beats.clear()
 
-    def publish_due(self) -> int:
-        """Publish what is due and was not published, oldest first; return how many the broker took."""
-        before = self.published
+    def publish_due(self) -> bool:
+        """Publish what is due and was not published, oldest first; return whether there is more."""
         self._bury_refused()
-        while breaker.is_closed():
+        self.publishing = False
+        for _ in range(BATCHES):
+            if not breaker.is_closed():
+                return False
             try:
                 seen, published = self._publish_batch()
             except PublishError as error:
                 logger.warning("relay_broker_unavailable", error=str(error))
-                break
+                return False
             self.published += published
+            # What is refused is due, too; it is only not tried again yet.
+            self.publishing |= published > 0 or not (seen or self._refused)
             if seen < BATCH or published < seen:
-                break
-        return self.published - before
+                return False
+        return True
 
     @transaction.atomic
     def _publish_batch(self) -> tuple[int, int]:
@@ -196,7 +204,8 @@ class Relay:
     def find_lost(self) -> int:
         """Mark for publishing what the broker lost; return how many.
 
-        A message is lost when one that was sent later has started, or when its queue is empty.
+        A message is lost when one that was sent later has started, or when its queue is empty. Of a queue that no worker of
+        the ledger consumes nothing is lost: another service may have taken the message, and if not, nobody misses it yet.
         """
         running = DurableTask.objects.filter(state=State.RUNNING, published_at__isnull=False)
         for queue, priority, latest in running.values_list("queue", "priority").annotate(Max("published_at")):
@@ -206,7 +215,8 @@ class Relay:
         for (queue, priority), watermark in self._watermarks.items():
             lost += _mark(_published(queue, watermark - MARGIN).filter(priority=priority))
         before = datetime.now(UTC) - MARGIN
-        for queue in empty_queues(_queues_published(before)):
+        served = {queue for worker in Worker.objects.filter(stopped_at=None) for queue in worker.consumed}
+        for queue in empty_queues(queue for queue in _queues_published(before) if queue in served):
             lost += _mark(_published(queue, before))
         return lost
 

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from drumline import conf
 from drumline.ledger.selectors import (
     finished_estimate,
+    publishing_age,
     queue_states,
     relay_ages,
     relay_lag,
@@ -31,8 +32,9 @@ class Command(BaseCommand):
             "--max-lag",
             type=float,
             metavar="SECONDS",
-            help="fail when a due task waits longer to be published (default: DRUMLINE_MAX_PUBLISH_LAG, 60), and when no "
-            "relay gave a sign of life for as long, or tasks wait in a queue that no living worker consumes",
+            help="fail when a due task waits longer to be published while no relay publishes (default: "
+            "DRUMLINE_MAX_PUBLISH_LAG, 60), and when no relay gave a sign of life for as long, or tasks wait in a queue that "
+            "no living worker consumes",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -46,10 +48,11 @@ class Command(BaseCommand):
         }
         self.stdout.write(json.dumps(report) if options["json"] else _readable(report))
         limit = conf.max_publish_lag() if options["max_lag"] is None else options["max_lag"]
-        if lag > limit:
+        published = publishing_age()
+        if lag > limit and (published is None or published > limit):
             raise CommandError(
-                f"The oldest due task has waited {lag:g} s to be published, longer than {limit:g} s. Is drumline-relay "
-                "running, and does the broker answer?"
+                f"The oldest due task has waited {lag:g} s to be published, longer than {limit:g} s, and no relay was able to "
+                "publish for as long. Is drumline-relay running, and does the broker answer?"
             )
         if options["max_lag"] is None:
             return

@@ -5,11 +5,11 @@ import socket
 import time
 from typing import Any
 
-from celery import current_app
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, connection
 
-from drumline.health.heartbeats import heartbeat_write
+from drumline.application import application
+from drumline.health.heartbeats import PUBLISHING, heartbeat_write
 from drumline.logs import get_logger
 from drumline.relay.listening import Listener
 from drumline.relay.relay import ROUND, Relay
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         relay, listener, answered = Relay(), Listener(), True
         heartbeat_due = 0.0
         # It reports ends to the signals and with the options that the tasks' modules define.
-        current_app.loader.import_default_modules()
+        application().loader.import_default_modules()
         # Ready at once: a database that is slow to start is no reason to start the relay again.
         sd_notify("READY=1", "STATUS=starting")
         while not self.stopping:
@@ -43,6 +43,8 @@ class Command(BaseCommand):
                 seconds = relay.round()
                 if time.monotonic() >= heartbeat_due:
                     heartbeat_write(name=f"relay@{socket.gethostname()}")
+                    if relay.publishing:
+                        heartbeat_write(name=f"{PUBLISHING}@{socket.gethostname()}")
                     heartbeat_due = time.monotonic() + HEARTBEAT
                 if not answered:
                     logger.info("relay_database_answers")
