@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -109,3 +110,31 @@ def test_the_application_reaches_the_database_and_the_broker_at_their_addresses_
 def test_flower_reaches_the_broker_alone(fleet: Path) -> None:
     exits = on(fleet, "app1").value("firewall", "firewall_egress")["drumline-flower"]
     assert exits == [{"to": ADDRESSES["ring1"], "ports": [6379]}]
+
+
+SITE, DATABASE, BROKER = "127.0.0.1:443", "postgres:127.0.0.1:5432", "127.0.0.1:6379"
+AUTHORITY = "/etc/ssl/drumline-ca.crt"
+
+
+@pytest.mark.parametrize(
+    ("host", "watched"),
+    [
+        ("app1", [SITE, AUTHORITY]),
+        ("work1", [AUTHORITY]),
+        ("data1", [DATABASE, AUTHORITY]),
+        ("ring1", [BROKER, AUTHORITY]),
+    ],
+)
+def test_a_host_of_a_fleet_looks_when_all_that_it_shows_ends_and_the_authority_that_it_believes(
+    fleet: Path, host: str, watched: list[str]
+) -> None:
+    playbooks = on(fleet, host)
+    assert [one["at"] for one in playbooks.value("tls", "tls_watched")] == watched
+    assert playbooks.value("verify", "verify_certificates") == playbooks.value("tls", "tls_watched")
+    unit = playbooks.text("tls", ANSIBLE / "roles/tls/templates/drumline-certificate.service")
+    (line,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert shlex.split(line)[4::2] == watched
+
+
+def test_a_fleet_of_one_host_looks_at_its_site_alone(playbooks: Playbooks) -> None:
+    assert [one["at"] for one in playbooks.value("tls", "tls_watched")] == [SITE]

@@ -17,7 +17,7 @@ from tests.conftest import SECRETS
 from tests.support.application import Application
 from tests.support.paths import BIN, PROJECT, PYTHON
 from tests.support.ports import free_port
-from tests.support.rendering import Playbooks
+from tests.support.rendering import ANSIBLE, Playbooks
 from tests.support.servers import PostgreSQL
 from tests.support.waiting import wait_until
 
@@ -223,3 +223,24 @@ def test_flower_reads_the_length_of_a_queue_from_a_broker_that_it_verifies(broke
 
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "certificate verify failed" in said.stderr
+
+
+def test_the_daily_look_reads_the_certificates_that_the_database_and_the_broker_show(
+    database: int, broker: int, authority: Authority
+) -> None:
+    watched = {
+        "the database": f"postgres:127.0.0.1:{database}",
+        "the broker": f"127.0.0.1:{broker}",
+        "the private authority": str(authority.certificate),
+    }
+    program = ANSIBLE / "roles/tls/files/drumline-certificate"
+    arguments = [part for pair in watched.items() for part in pair]
+
+    # They are for 30 days.
+    warned = subprocess.run([program, "31", "7", *arguments], capture_output=True, text=True, check=True)
+    failed = subprocess.run([program, "60", "31", *arguments], capture_output=True, text=True, check=False)
+
+    for name, line in zip(watched, warned.stdout.splitlines(), strict=True):
+        assert line.startswith(f"<4>The certificate of {name} ends in "), warned
+    assert failed.returncode == 1
+    assert failed.stdout.count("<3>") == 3

@@ -1,4 +1,4 @@
-"""The daily look at the certificate that the site shows, and the preflight's look at one of your own."""
+"""The daily look at the certificates that a host shows, and the preflight's look at one of your own."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def shown(path: Path) -> Iterator[str]:
         thread.join()
 
 
-def look(at: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(PROGRAM), at, "30", "7"], check=False, capture_output=True, text=True)
+def look(at: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(PROGRAM), "30", "7", "the site", at, *more], check=False, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,18 @@ def test_a_site_that_shows_no_certificate_is_an_error() -> None:
     printed = look(at)
 
     assert printed.returncode == 1
-    assert printed.stdout.startswith(f"<3>Nothing at {at} shows a certificate")
+    assert printed.stdout.startswith(f"<3>Nothing at {at} shows the certificate of the site")
+
+
+def test_every_certificate_is_looked_at_whatever_became_of_those_before(tmp_path: Path) -> None:
+    authority = certificate(tmp_path, days=40)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        at = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    printed = look(at, "the private authority", str(authority))
+
+    assert printed.returncode == 1
+    assert printed.stdout.splitlines()[1].startswith("<6>The certificate of the private authority ends in 40 days")
 
 
 def problems(path: Path) -> list[str]:

@@ -127,3 +127,17 @@ def test_the_key_of_a_server_is_readable_for_its_service_alone(data: str) -> Non
         command = ["podman", "exec", data, "sh", "-c", f"stat --format='%U %a' {path}"]
         said = subprocess.run(command, check=True, capture_output=True, text=True)
         assert said.stdout.split() == ["root", "640"]
+
+
+def test_each_host_looks_daily_when_its_certificates_and_the_authoritys_end(host: Host, data: str) -> None:
+    look = (
+        "systemctl is-enabled drumline-certificate.timer && systemctl start drumline-certificate.service && "
+        "journalctl --no-pager --output=cat --unit=drumline-certificate.service --since=-1min"
+    )
+    command = ["podman", "exec", data, "sh", "-c", look]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for name in ("the database", "the broker", "the private authority"):
+        assert f"The certificate of {name} ends in " in said, said
+    said = host.check_output(look)
+    for name in ("the site", "the private authority"):
+        assert f"The certificate of {name} ends in " in said, said
