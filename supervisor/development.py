@@ -173,7 +173,7 @@ def welcome(env: dict[str, str], seconds: float) -> str:
   Administration  {env["SITE"]}/admin/  {EMAIL}, password {PASSWORD}
   Flower          {env["FLOWER_URL"]}
   Logs            {LOG.relative_to(PROJECT)}/, one for each process, and here
-  Other terminal  . {ENVIRONMENT.relative_to(PROJECT)}  then: app/manage.py enqueue core.ping --wait 10
+  Other terminal  . {ENVIRONMENT.relative_to(PROJECT)}  then: app/manage.py enqueue drumline.ping --wait 10
 
   Ready after {seconds:.0f} s. Ctrl-C stops everything.
 """

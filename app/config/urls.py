@@ -11,7 +11,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("apps.api.urls")),
     path("verify-email/", VerifyEmailPage.as_view(), name="verify-email"),
-    path("ops/", include("drumline.operations.urls")),
+    path("ops/", include("drumline.web.urls")),
 ]
 
 handler400 = "apps.api.views.bad_request"

@@ -15,7 +15,7 @@ def _tasks_of_the_project():
 
 @pytest.fixture(autouse=True)
 def _no_leftover_failure_of_the_broker():
-    from drumline.ledger.publishing import breaker
+    from drumline.broker.publishing import breaker
 
     breaker.answered()
 
@@ -44,7 +44,7 @@ def another_application():
 @pytest.fixture
 def no_broker(monkeypatch):
     """The ledger keeps what is sent, and nothing reaches a broker."""
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+    monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
 
 
 @pytest.fixture
@@ -54,4 +54,4 @@ def no_ledger(monkeypatch):
     def enqueue(*_):
         raise DatabaseError
 
-    monkeypatch.setattr("drumline.ledger.enqueue.enqueue", enqueue)
+    monkeypatch.setattr("drumline.sending.enqueue.enqueue", enqueue)

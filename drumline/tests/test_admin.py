@@ -30,7 +30,7 @@ def viewer(client):
 
 def task(state: State = State.DEAD, **changes) -> str:
     task_id = str(uuid.uuid4())
-    current_app.tasks["core.ping"].apply_async(task_id=task_id)
+    current_app.tasks["drumline.ping"].apply_async(task_id=task_id)
     DurableTask.objects.filter(id=task_id).update(state=state, **{"finished_at": NOW, **changes})
     return task_id
 
@@ -63,8 +63,8 @@ def test_the_queues_to_choose_from_are_those_of_the_ledgers_application(root):
 def test_a_search_finds_a_task_of_any_state_by_its_id_and_by_the_beginning_of_its_name(root):
     finished = task(State.FINISHED)
     assert shown(root, q=finished) == {finished}
-    assert shown(root, q="core.") == {finished}
-    assert shown(root, q="core.", state="dead") == set()
+    assert shown(root, q="drumline.") == {finished}
+    assert shown(root, q="drumline.", state="dead") == set()
     assert shown(root, q="nothing") == set()
 
 

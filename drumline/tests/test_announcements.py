@@ -10,13 +10,14 @@ from celery.result import AsyncResult
 from django.db import OperationalError
 from django_celery_results.models import ChordCounter, TaskResult
 
-from drumline.ledger import announcements, services
-from drumline.ledger.announcements import ResultsUnavailableError, announce_ends
+from drumline.celery_hooks.request import LedgerRequest
+from drumline.ledger import services
 from drumline.ledger.statements import PortableStatements
 from drumline.models import Announcement, DurableTask
+from drumline.relay import announcements
+from drumline.relay.announcements import ResultsUnavailableError, announce_ends
 from drumline.relay.relay import Relay
 from drumline.worker import life
-from drumline.worker.request import LedgerRequest
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
@@ -38,7 +39,7 @@ def revoked():
 
 
 def sent(task_id: str, **options) -> AsyncResult:
-    return current_app.tasks["core.ping"].apply_async(task_id=task_id, ignore_result=False, **options)
+    return current_app.tasks["drumline.ping"].apply_async(task_id=task_id, ignore_result=False, **options)
 
 
 def expired(task_id: str) -> AsyncResult:
@@ -97,7 +98,7 @@ def test_a_requeued_task_has_not_ended(revoked):
 
 
 def test_a_chord_fails_when_a_member_is_discarded(revoked):
-    ping, body = current_app.tasks["core.ping"], str(uuid.uuid4())
+    ping, body = current_app.tasks["drumline.ping"], str(uuid.uuid4())
     # A task that keeps no results keeps one as a member; the ledger must not ask the task alone.
     members = [ping.si().set(task_id=str(uuid.UUID(int=n))) for n in (1, 2)]
     chord(members, ping.si().set(task_id=body)).apply_async()
@@ -111,7 +112,7 @@ def test_a_chord_fails_when_a_member_is_discarded(revoked):
 
 
 def test_a_chain_ends_with_the_task_that_expired(revoked):
-    ping = current_app.tasks["core.ping"]
+    ping = current_app.tasks["drumline.ping"]
     last = chain(ping.si().set(ignore_result=False), ping.si().set(ignore_result=False)).apply_async(countdown=60)
     DurableTask.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     services.tasks_expire()
@@ -124,7 +125,7 @@ def test_a_chain_ends_with_the_task_that_expired(revoked):
 
 
 def test_a_dead_letter_whose_worker_died_reaches_its_chord(monkeypatch):
-    ping, body = current_app.tasks["core.ping"], str(uuid.uuid4())
+    ping, body = current_app.tasks["drumline.ping"], str(uuid.uuid4())
     monkeypatch.setattr(type(ping), "ignore_result", True, raising=False)
     chord([ping.si().set(task_id=str(uuid.UUID(int=1)))], ping.si().set(task_id=body)).apply_async()
     DurableTask.objects.update(max_attempts=1)

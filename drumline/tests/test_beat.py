@@ -114,7 +114,7 @@ def test_the_latest_of_the_missed_runs_is_found_for_every_schedule():
 def sent(monkeypatch):
     """Collect what the ledger would publish."""
     published: list = []
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", published.extend)
+    monkeypatch.setattr("drumline.sending.enqueue.publish", published.extend)
     return published
 
 
@@ -143,7 +143,7 @@ def beat() -> Scheduler:
 
 
 def entry(name: str, last: datetime = MIDNIGHT, missed: str | None = None, **fields) -> PeriodicTask:
-    task = PeriodicTask.objects.create(name=name, task="core.ping", last_run_at=last, **fields)
+    task = PeriodicTask.objects.create(name=name, task="drumline.ping", last_run_at=last, **fields)
     if missed:
         MissedRuns.objects.create(periodic_task=task, policy=missed)
     return task
@@ -244,11 +244,11 @@ def test_a_run_that_cannot_be_sent_is_tried_again_and_not_lost(sent, clock, monk
     minutely("each minute")
     clock.add(minutes=1)
     scheduler = beat()
-    monkeypatch.setattr("drumline.ledger.enqueue._insert", lambda _: (_ for _ in ()).throw(ValueError("broken")))
+    monkeypatch.setattr("drumline.sending.enqueue._insert", lambda _: (_ for _ in ()).throw(ValueError("broken")))
     tick(scheduler, times=3)
     assert PeriodicTask.objects.get().last_run_at == MIDNIGHT
     monkeypatch.undo()
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+    monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
     monkeypatch.setattr(module, "datetime", clock)
 
     clock.add(seconds=6)
@@ -260,7 +260,7 @@ def test_a_run_that_cannot_be_sent_is_tried_again_and_not_lost(sent, clock, monk
 @pytest.mark.django_db
 def test_the_code_says_what_becomes_of_its_missed_runs():
     app = Celery("schedule", set_as_current=False)
-    app.conf.beat_schedule = {"hourly": {"task": "core.ping", "schedule": 3600, "options": {"missed": "all"}}}
+    app.conf.beat_schedule = {"hourly": {"task": "drumline.ping", "schedule": 3600, "options": {"missed": "all"}}}
     schedule_sync(app=app)
     assert MissedRuns.objects.get().policy == "all"
 
@@ -280,7 +280,7 @@ def test_nothing_is_due_before_its_start_time(every, last):
         else {"crontab": CrontabSchedule.objects.create(minute="*")}
     )
     row = PeriodicTask.objects.create(
-        name="n", task="core.ping", start_time=now + timedelta(hours=1), last_run_at=last and now + last, **when
+        name="n", task="drumline.ping", start_time=now + timedelta(hours=1), last_run_at=last and now + last, **when
     )
     due = module.Entry(row, app=current_app).due
     assert row.start_time <= due <= row.start_time + timedelta(minutes=1)
@@ -291,7 +291,7 @@ def test_nothing_is_due_before_its_start_time(every, last):
 
 def saved(name: str, at: datetime = MIDNIGHT, **fields) -> PeriodicTask:
     """Save an entry that has not run, at this moment."""
-    task = PeriodicTask.objects.create(name=name, task="core.ping", **fields)
+    task = PeriodicTask.objects.create(name=name, task="drumline.ping", **fields)
     PeriodicTask.objects.filter(pk=task.pk).update(date_changed=at)
     return task
 
@@ -567,11 +567,11 @@ def test_a_sunrise_is_due_once_however_its_moment_is_rounded():
 def test_a_code_entry_that_cannot_be_scheduled_stops_no_other():
     app = Celery("schedule", set_as_current=False)
     app.conf.beat_schedule = {
-        "nothing": {"task": "core.ping", "schedule": 0},
-        "never": {"task": "core.ping", "schedule": crontab(day_of_month="31", month_of_year="2", app=app)},
-        "policy": {"task": "core.ping", "schedule": 60, "options": {"missed": "sometimes"}},
-        "half": {"task": "core.ping", "schedule": 0.5},
-        "fine": {"task": "core.ping", "schedule": 60},
+        "nothing": {"task": "drumline.ping", "schedule": 0},
+        "never": {"task": "drumline.ping", "schedule": crontab(day_of_month="31", month_of_year="2", app=app)},
+        "policy": {"task": "drumline.ping", "schedule": 60, "options": {"missed": "sometimes"}},
+        "half": {"task": "drumline.ping", "schedule": 0.5},
+        "fine": {"task": "drumline.ping", "schedule": 60},
     }
     synced = schedule_sync(app=app)
     assert synced.broken == ["nothing", "never", "policy"]
@@ -586,6 +586,6 @@ def test_an_entry_that_is_saved_right_after_beat_has_begun_is_seen_at_the_next_l
     assert "saved just now" not in beat.schedule
 
     every = IntervalSchedule.objects.create(every=1, period="seconds")
-    PeriodicTask.objects.create(name="saved just now", task="core.ping", interval=every)
+    PeriodicTask.objects.create(name="saved just now", task="drumline.ping", interval=every)
 
     assert "saved just now" in beat.schedule

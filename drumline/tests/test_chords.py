@@ -7,8 +7,8 @@ from celery import chord, current_app, states
 from celery.app.task import Context
 from django_celery_results.models import ChordCounter, TaskResult
 
-from drumline.ledger import chords
-from drumline.ledger.message import Message
+from drumline.celery_hooks import chords
+from drumline.message import Message
 from drumline.models import DurableTask
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 @pytest.fixture
 def members() -> list[Context]:
     """A chord of three, sent; each as the worker knows it."""
-    ping = current_app.tasks["core.ping"]
+    ping = current_app.tasks["drumline.ping"]
     chord([ping.si() for _ in range(3)], ping.si().set(task_id=str(uuid.uuid4()))).apply_async()
     requests = []
     for row in DurableTask.objects.all():
@@ -40,7 +40,7 @@ def bodies() -> int:
 
 
 def test_the_members_of_a_chord_store_their_results_whatever_the_task_says(members):
-    assert current_app.tasks["core.ping"].ignore_result is False
+    assert current_app.tasks["drumline.ping"].ignore_result is False
     assert [request.ignore_result for request in members] == [False] * 3
     current_app.tasks["testproject.work"].apply_async(args=[1], chord={"task": "x"})
     row = DurableTask.objects.get(name="testproject.work")

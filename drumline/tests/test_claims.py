@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from django.db import DataError, OperationalError
 
-from drumline.ledger import running
-from drumline.ledger.database_errors import is_unavailable
+from drumline.celery_hooks import tracer
+from drumline.ledger.outages import is_unavailable
 from drumline.ledger.statements import RunKey
+from drumline.worker import claims as module
 from drumline.worker import life
 
 REFUSALS = [
@@ -52,11 +53,11 @@ def database() -> Database:
 
 
 @pytest.fixture
-def claims(database, monkeypatch) -> running.Claims:
+def claims(database, monkeypatch) -> module.Claims:
     """A process's claims, whose thread waits."""
-    monkeypatch.setattr(running, "statements", lambda: database)
-    monkeypatch.setattr(running.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
-    return running.Claims()
+    monkeypatch.setattr(module, "statements", lambda: database)
+    monkeypatch.setattr(module.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    return module.Claims()
 
 
 def run() -> RunKey:
@@ -125,9 +126,9 @@ def test_an_end_that_meets_an_outage_of_its_own_holds_no_other(claims, database)
 
 
 def test_the_thread_that_closes_outlives_any_error(database, monkeypatch):
-    monkeypatch.setattr(running, "statements", lambda: database)
-    monkeypatch.setattr(running, "LINGER", 0)
-    monkeypatch.setattr(running.time, "sleep", lambda _: None)
+    monkeypatch.setattr(module, "statements", lambda: database)
+    monkeypatch.setattr(module, "LINGER", 0)
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
     answers, written = iter([RuntimeError("a bug"), None]), threading.Event()
 
     def flush(_self) -> bool:
@@ -136,15 +137,15 @@ def test_the_thread_that_closes_outlives_any_error(database, monkeypatch):
         written.set()
         return True
 
-    monkeypatch.setattr(running.Claims, "flush", flush)
-    running.Claims().finished(run())
+    monkeypatch.setattr(module.Claims, "flush", flush)
+    module.Claims().finished(run())
 
     assert written.wait(10)
 
 
 @pytest.mark.parametrize("header", [None, "yesterday", float("nan"), float("inf"), -1, 1e300, {}, []])
 def test_a_message_that_says_no_time_can_be_claimed(header):
-    assert running._published({"published": header}) == 0.0
+    assert tracer._published({"published": header}) == 0.0
 
 
 def test_the_worker_leaves_a_call_that_is_refused_and_repeats_one_whose_database_is_away(monkeypatch):

@@ -14,37 +14,37 @@ from drumline.models import DurableTask, Heartbeat, Worker
 
 def test_an_unknown_task_is_answered_with_the_known_ones():
     with pytest.raises(CommandError) as caught:
-        call_command("enqueue", "core.pong")
-    assert "There is no task 'core.pong'" in str(caught.value)
-    assert "core.ping" in str(caught.value)
+        call_command("enqueue", "drumline.pong")
+    assert "There is no task 'drumline.pong'" in str(caught.value)
+    assert "drumline.ping" in str(caught.value)
 
 
 def test_an_unknown_queue_is_answered_with_the_declared_ones():
     with pytest.raises(CommandError, match=r"There is no queue 'hgih'\. Declared queues: default, high, low"):
-        call_command("enqueue", "core.ping", "--queue", "hgih")
+        call_command("enqueue", "drumline.ping", "--queue", "hgih")
 
 
 @pytest.mark.parametrize("arguments", ["{", "7", '"text"', "null"])
 def test_arguments_that_are_no_list_or_object_are_refused_with_an_example(arguments):
     with pytest.raises(CommandError, match="Example:"):
-        call_command("enqueue", "core.ping", arguments)
+        call_command("enqueue", "drumline.ping", arguments)
 
 
 def test_arguments_that_the_task_does_not_take_are_refused():
-    with pytest.raises(CommandError, match=r"core\.ping does not take these arguments"):
-        call_command("enqueue", "core.ping", "[1, 2]")
+    with pytest.raises(CommandError, match=r"drumline\.ping does not take these arguments"):
+        call_command("enqueue", "drumline.ping", "[1, 2]")
 
 
 def test_a_broker_that_is_down_is_said_so_for_what_is_not_durable(monkeypatch):
-    monkeypatch.setattr(current_app.tasks["core.ping"], "durable", False, raising=False)
+    monkeypatch.setattr(current_app.tasks["drumline.ping"], "durable", False, raising=False)
     with pytest.raises(CommandError, match="The broker did not take the message"):
-        call_command("enqueue", "core.ping")
+        call_command("enqueue", "drumline.ping")
 
 
 @pytest.mark.django_db
 def test_a_durable_task_is_followed_in_the_ledger_while_the_broker_is_down(capsys):
     with pytest.raises(CommandError):
-        call_command("enqueue", "core.ping", "--wait", "0.1")
+        call_command("enqueue", "drumline.ping", "--wait", "0.1")
     assert DurableTask.objects.get().state == DurableTask.State.QUEUED
     assert '"state": "PENDING"' in capsys.readouterr().out
 
@@ -55,7 +55,7 @@ def test_commands_speak_of_the_ledgers_application_and_not_of_the_one_that_was_c
     assert "low" not in current_app.amqp.queues
     call_command("queues", "--json")
     assert {"high", "default", "low"} <= set(json.loads(capsys.readouterr().out.splitlines()[-1]))
-    call_command("enqueue", "core.ping", "--queue", "high")
+    call_command("enqueue", "drumline.ping", "--queue", "high")
     assert DurableTask.objects.get().queue == "high"
 
 
@@ -112,7 +112,7 @@ def worker(*queues: str, seconds: float = 0, **fields) -> Worker:
 
 
 def waiting(queue: str, **changes) -> DurableTask:
-    result = current_app.tasks["core.ping"].apply_async(queue="low")
+    result = current_app.tasks["drumline.ping"].apply_async(queue="low")
     DurableTask.objects.filter(id=result.id).update(queue=queue, **changes)
     return DurableTask.objects.get(id=result.id)
 
@@ -166,7 +166,7 @@ def test_what_waits_in_a_queue_is_sent_through_another(capsys, monkeypatch):
 @pytest.mark.django_db
 def test_a_ping_is_followed_where_no_result_is_stored(capsys, monkeypatch):
     """As verify does: the ledger knows the end and the worker."""
-    ping = current_app.tasks["core.ping"]
+    ping = current_app.tasks["drumline.ping"]
     monkeypatch.setattr(ping, "backend", DisabledBackend(app=current_app))
 
     def runs(messages):
@@ -174,21 +174,21 @@ def test_a_ping_is_followed_where_no_result_is_stored(capsys, monkeypatch):
         row = worker("default")
         DurableTask.objects.filter(id=message.id).update(state=DurableTask.State.FINISHED, worker_id=row.id)
 
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", runs)
-    monkeypatch.setattr("drumline.ledger.enqueue.transaction.on_commit", lambda run, **_: run())
-    call_command("enqueue", "core.ping", "--queue", "default", "--wait", "5")
+    monkeypatch.setattr("drumline.sending.enqueue.publish", runs)
+    monkeypatch.setattr("drumline.sending.enqueue.transaction.on_commit", lambda run, **_: run())
+    call_command("enqueue", "drumline.ping", "--queue", "default", "--wait", "5")
     report = json.loads(capsys.readouterr().out)
     assert (report["state"], report["worker"], report["result"]) == ("SUCCESS", "w@h1", None)
 
     monkeypatch.setattr(ping, "durable", False, raising=False)
     monkeypatch.setattr(ping, "apply_async", lambda **_: SimpleNamespace(id=str(uuid.uuid4())))
     with pytest.raises(CommandError, match="not durable and no result of it is stored"):
-        call_command("enqueue", "core.ping", "--queue", "default", "--wait", "5")
+        call_command("enqueue", "drumline.ping", "--queue", "default", "--wait", "5")
 
 
 @pytest.mark.django_db
 def test_a_result_that_cannot_be_read_does_not_hide_that_the_task_succeeded(capsys, monkeypatch):
-    ping = current_app.tasks["core.ping"]
+    ping = current_app.tasks["drumline.ping"]
 
     class Unreachable(DisabledBackend):
         """Not disabled, and away."""
@@ -202,7 +202,7 @@ def test_a_result_that_cannot_be_read_does_not_hide_that_the_task_succeeded(caps
 
     DurableTask.objects.create(
         id=Sent.id,
-        name="core.ping",
+        name="drumline.ping",
         queue="default",
         message="{}",
         created_at=timezone.now(),
@@ -211,24 +211,24 @@ def test_a_result_that_cannot_be_read_does_not_hide_that_the_task_succeeded(caps
         state=DurableTask.State.FINISHED,
     )
     monkeypatch.setattr(ping, "apply_async", lambda **_: Sent())
-    call_command("enqueue", "core.ping", "--queue", "default", "--wait", "5")
+    call_command("enqueue", "drumline.ping", "--queue", "default", "--wait", "5")
     assert json.loads(capsys.readouterr().out)["state"] == "SUCCESS"
 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("no_broker")
 def test_a_task_goes_where_celery_routes_it(monkeypatch):
-    ping = current_app.tasks["core.ping"]
+    ping = current_app.tasks["drumline.ping"]
     monkeypatch.setattr(ping, "queue", "low", raising=False)
     # Where Celery remembers a task's options.
     monkeypatch.setattr(ping, "_exec_options", None)
-    call_command("enqueue", "core.ping")
+    call_command("enqueue", "drumline.ping")
     assert DurableTask.objects.get().queue == "low"
 
     monkeypatch.setattr(ping, "queue", "hgih")
     monkeypatch.setattr(ping, "_exec_options", None)
     with pytest.raises(CommandError, match="routed to a queue that is not declared"):
-        call_command("enqueue", "core.ping")
+        call_command("enqueue", "drumline.ping")
 
 
 @pytest.mark.django_db
@@ -236,6 +236,6 @@ def test_a_task_goes_where_celery_routes_it(monkeypatch):
 def test_a_queue_that_celery_creates_takes_a_ping(monkeypatch):
     monkeypatch.setattr(current_app.amqp.queues, "create_missing", True)
     monkeypatch.setitem(current_app.conf.changes, "CELERY_TASK_CREATE_MISSING_QUEUES", "yes")
-    call_command("enqueue", "core.ping", "--queue", "made")
+    call_command("enqueue", "drumline.ping", "--queue", "made")
     assert DurableTask.objects.get().queue == "made"
     del current_app.amqp.queues["made"]

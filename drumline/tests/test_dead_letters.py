@@ -23,7 +23,7 @@ def _typed_by_grace(monkeypatch):
 
 def task(state: State = State.DEAD, **changes) -> str:
     task_id = str(uuid.uuid4())
-    current_app.tasks["core.ping"].apply_async(task_id=task_id)
+    current_app.tasks["drumline.ping"].apply_async(task_id=task_id)
     ended = {"finished_at": NOW, "error": "KeyError: 'x'", "attempt": 3} if state == State.DEAD else {}
     DurableTask.objects.filter(id=task_id).update(state=state, **{**ended, **changes})
     return task_id
@@ -39,10 +39,10 @@ def test_dead_letters_are_listed_latest_first_and_filtered(capsys):
     task(State.QUEUED)
     lines = run(capsys, "dead_letters", "list").splitlines()
     assert [line.split()[2] for line in lines] == [latest, older]
-    assert "core.ping" in lines[0]
+    assert "drumline.ping" in lines[0]
     assert "KeyError" in lines[0]
     assert json.loads(run(capsys, "dead_letters", "list", "--queue", "high", "--json")) == []
-    assert run(capsys, "dead_letters", "list", "--task", "core.pong") == "No dead letters.\n"
+    assert run(capsys, "dead_letters", "list", "--task", "drumline.pong") == "No dead letters.\n"
 
 
 def test_one_task_is_shown_with_arguments_and_history(capsys):

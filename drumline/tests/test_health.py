@@ -47,7 +47,7 @@ def test_readyz_is_ok_when_every_part_is(client, monkeypatch):
 @pytest.mark.usefixtures("no_broker")
 def test_readyz_fails_when_due_tasks_are_not_published_although_the_broker_answers(client, monkeypatch):
     monkeypatch.setattr(checks, "_broker_answers", lambda: None)
-    current_app.tasks["core.ping"].apply_async(countdown=0.001)
+    current_app.tasks["drumline.ping"].apply_async(countdown=0.001)
     DurableTask.objects.update(due_at=timezone.now() - timedelta(seconds=50))
     assert client.get("/readyz").status_code == 200
     call_command("ledger", "status")
@@ -65,7 +65,7 @@ def test_readyz_fails_when_due_tasks_are_not_published_although_the_broker_answe
 @pytest.mark.usefixtures("no_broker")
 def test_a_long_backlog_that_a_relay_works_off_takes_no_site_out_of_service(client, monkeypatch):
     monkeypatch.setattr(checks, "_broker_answers", lambda: None)
-    current_app.tasks["core.ping"].apply_async(countdown=0.001)
+    current_app.tasks["drumline.ping"].apply_async(countdown=0.001)
     DurableTask.objects.update(due_at=timezone.now() - timedelta(hours=1))
     heartbeat_write(name="relay@h1")
     heartbeat_write(name="publishing@h1")
@@ -79,6 +79,6 @@ def test_a_long_backlog_that_a_relay_works_off_takes_no_site_out_of_service(clie
 
 
 def test_ping_says_which_queue_delivered_it():
-    result = current_app.tasks["core.ping"].apply(routing_key="high").get()
+    result = current_app.tasks["drumline.ping"].apply(routing_key="high").get()
     assert result["queue"] == "high"
     assert {"host", "at"} <= set(result)

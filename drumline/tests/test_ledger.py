@@ -14,14 +14,14 @@ from django.core.exceptions import SynchronousOnlyOperation
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import register
 
+from drumline.broker.publishing import breaker
 from drumline.ledger import services
-from drumline.ledger.announcements import announce_ends
-from drumline.ledger.message import Message, ledger_id
-from drumline.ledger.publishing import breaker
 from drumline.ledger.selectors import task_error
 from drumline.ledger.statements import PortableStatements, RunKey
+from drumline.message import Message, ledger_id
 from drumline.models import DurableTask
-from drumline.worker import lifecycle
+from drumline.relay.announcements import announce_ends
+from drumline.worker import signals as worker_signals
 
 pytestmark = pytest.mark.django_db
 
@@ -33,13 +33,13 @@ WORKER = uuid.uuid4()
 def broker(monkeypatch):
     """Keep what would be published."""
     published: list[Message] = []
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", published.extend)
+    monkeypatch.setattr("drumline.sending.enqueue.publish", published.extend)
     return published
 
 
 @pytest.fixture
 def queued(broker) -> DurableTask:  # noqa: ARG001  it stands in for the broker
-    current_app.tasks["core.ping"].apply_async(task_id=str(uuid.uuid4()))
+    current_app.tasks["drumline.ping"].apply_async(task_id=str(uuid.uuid4()))
     return DurableTask.objects.get()
 
 
@@ -85,7 +85,7 @@ def test_only_one_of_two_claims_gets_the_row(queued):
 
 
 def test_a_delayed_task_is_neither_published_nor_claimed_before_its_time(broker):
-    current_app.tasks["core.ping"].apply_async(countdown=3600)
+    current_app.tasks["drumline.ping"].apply_async(countdown=3600)
 
     row = DurableTask.objects.get()
     assert row.published_at is None
@@ -185,7 +185,7 @@ def test_finished_rows_go_when_they_were_kept_long_enough_and_dead_letters_stay(
 def test_a_broker_that_fails_leaves_the_task_to_the_relay(django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
         # Nothing listens on the broker's port in these tests.
-        current_app.tasks["core.ping"].delay()
+        current_app.tasks["drumline.ping"].delay()
 
     assert DurableTask.objects.get().published_at is None
 
@@ -196,9 +196,9 @@ def test_an_error_of_publishing_that_is_not_the_brokers_is_said_as_what_it_is(
     def break_down(*_, **__):
         raise TypeError("publish() got an unexpected keyword argument")
 
-    monkeypatch.setattr("drumline.ledger.publishing._publish_one", break_down)
+    monkeypatch.setattr("drumline.broker.publishing._publish_one", break_down)
     with django_capture_on_commit_callbacks(execute=True):
-        current_app.tasks["core.ping"].delay()
+        current_app.tasks["drumline.ping"].delay()
 
     assert "publish_failed" in caplog.text
     assert "TypeError: publish() got an unexpected keyword argument" in caplog.text
@@ -209,11 +209,11 @@ def test_an_error_of_publishing_that_is_not_the_brokers_is_said_as_what_it_is(
 
 def test_an_id_that_is_used_again_is_warned_of_and_sends_nothing(broker, caplog, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
-        current_app.tasks["core.ping"].apply_async(task_id="import-of-today")
+        current_app.tasks["drumline.ping"].apply_async(task_id="import-of-today")
         assert "task_id_reused" not in caplog.text
-        current_app.tasks["core.ping"].apply_async(task_id="import-of-today")
+        current_app.tasks["drumline.ping"].apply_async(task_id="import-of-today")
         group(
-            current_app.tasks["core.ping"].si().set(task_id=name) for name in ("a", "import-of-today", "a", "b")
+            current_app.tasks["drumline.ping"].si().set(task_id=name) for name in ("a", "import-of-today", "a", "b")
         ).delay()
 
     assert caplog.text.count("task_id_reused") == 3
@@ -226,7 +226,7 @@ def test_async_code_that_sends_a_task_reads_what_to_type(broker):
         await send()
 
     async def delay() -> None:
-        current_app.tasks["core.ping"].delay()
+        current_app.tasks["drumline.ping"].delay()
 
     with pytest.raises(SynchronousOnlyOperation, match=r"await sync_to_async\(task\.delay\)"):
         asyncio.run(view(delay))
@@ -236,7 +236,7 @@ def test_async_code_that_sends_a_task_reads_what_to_type(broker):
 def test_a_serializer_that_no_worker_accepts_is_refused_before_anything_is_written(broker):
     register("reversed", lambda value: json.dumps(value)[::-1], lambda text: json.loads(text[::-1]), "text/reversed")
     with pytest.raises(ContentDisallowed, match="serialised as text/reversed, which CELERY_ACCEPT_CONTENT"):
-        current_app.tasks["core.ping"].apply_async(serializer="reversed")
+        current_app.tasks["drumline.ping"].apply_async(serializer="reversed")
 
     assert not DurableTask.objects.exists()
     assert broker == []
@@ -254,7 +254,7 @@ def test_a_message_that_every_worker_refuses_is_a_dead_letter_with_the_reason_af
             if refuse == "reject":
                 signals.task_rejected.send(sender=None, message=message, exc=error)
             else:
-                lifecycle.defer_refused(message, error)
+                worker_signals.defer_refused(message, error)
 
     queued.refresh_from_db()
     assert queued.state == State.DEAD
@@ -272,7 +272,7 @@ def test_a_worker_whose_messages_have_no_headers_says_at_its_start_that_no_task_
 
 
 def test_an_operator_who_requeues_gives_an_expired_task_its_time_back(broker):  # noqa: ARG001
-    current_app.tasks["core.ping"].apply_async(expires=0.001)
+    current_app.tasks["drumline.ping"].apply_async(expires=0.001)
     DurableTask.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     services.tasks_expire()
 

@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 )
 
 from drumline.ledger import services
-from drumline.ledger.message import Message
 from drumline.ledger.statements import RunKey, statements
+from drumline.message import Message
 from drumline.models import Announcement, DurableTask
 
 State = DurableTask.State
@@ -100,7 +100,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(target=tasks)
     def send(self) -> Task:
         task = Task(uuid.uuid4())
-        current_app.tasks["core.ping"].apply_async(task_id=str(task.id))
+        current_app.tasks["drumline.ping"].apply_async(task_id=str(task.id))
         self.model.append(task)
         return task
 
@@ -148,7 +148,7 @@ class Ledger(RuleBasedStateMachine):
     def replace_by_a_chain(self, run: Run, *, starts: bool) -> object:
         """Its last task is sent under the same id by whoever ran the one before, and may start before this run's close."""
         nesting, task = run.generation + 1, run.task
-        current_app.tasks["core.ping"].apply_async(task_id=str(task.id), replaced_task_nesting=nesting)
+        current_app.tasks["drumline.ping"].apply_async(task_id=str(task.id), replaced_task_nesting=nesting)
         if task.generation < nesting:
             task.state, task.holder, task.deaths, task.generation = State.QUEUED, None, 0, nesting
         return self._claim(task, run.worker, []) if starts else multiple()
@@ -184,7 +184,7 @@ class Ledger(RuleBasedStateMachine):
         getattr(self, what)(worker if "worker" in what else task)
 
     def send_again_under_the_same_id(self, task: Task) -> None:
-        current_app.tasks["core.ping"].apply_async(task_id=str(task.id))
+        current_app.tasks["drumline.ping"].apply_async(task_id=str(task.id))
 
     def worker_is_given_up(self, worker: int) -> None:
         """Dead, or silent and about to notice."""

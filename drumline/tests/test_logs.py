@@ -19,7 +19,7 @@ def test_the_traceback_and_extra_are_loggings_own(caplog):
     try:
         raise ValueError("why")  # noqa: TRY301
     except ValueError:
-        logger.exception("failed", task="core.ping", extra={"more": 1})
+        logger.exception("failed", task="drumline.ping", extra={"more": 1})
 
     assert "ValueError: why" in caplog.text
     assert caplog.records[0].more == 1

@@ -6,9 +6,9 @@ import pytest
 from celery import chain, current_app, signature
 from celery.app.task import Context
 
-from drumline.ledger.message import Message
-from drumline.ledger.owners import owned, task_owner
+from drumline.message import Message
 from drumline.models import DurableTask
+from drumline.sending.owners import owned, task_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -18,7 +18,7 @@ def owners() -> list[str | None]:
 
 
 def test_the_owner_is_kept_with_the_message_beside_other_headers_and_options():
-    task = signature("core.ping", options={"headers": {"more": 1}, "queue": "low"}, immutable=True)
+    task = signature("drumline.ping", options={"headers": {"more": 1}, "queue": "low"}, immutable=True)
     owned(task, owner=7).apply_async(countdown=60)
 
     assert owners() == ["7"]
@@ -29,19 +29,19 @@ def test_the_owner_is_kept_with_the_message_beside_other_headers_and_options():
 
 
 def test_a_retry_keeps_the_owner():
-    owned(signature("core.ping"), owner=7).apply_async()
+    owned(signature("drumline.ping"), owner=7).apply_async()
     message = Message.loads(DurableTask.objects.get().message)
     args, kwargs, _ = json.loads(message.body)
     DurableTask.objects.all().delete()
 
     request = Context(message.headers, args=args, kwargs=kwargs, called_directly=False, delivery_info={})
-    current_app.tasks["core.ping"].signature_from_request(request, args, kwargs, countdown=5).apply_async()
+    current_app.tasks["drumline.ping"].signature_from_request(request, args, kwargs, countdown=5).apply_async()
 
     assert owners() == ["7"]
 
 
 def test_in_a_chain_each_wrapped_task_has_the_owner():
-    chain(owned(signature("core.ping"), owner=7), owned(signature("core.ping"), owner=8)).apply_async()
+    chain(owned(signature("drumline.ping"), owner=7), owned(signature("drumline.ping"), owner=8)).apply_async()
     assert owners() == ["7"]
     [following] = json.loads(Message.loads(DurableTask.objects.get().message).body)[2]["chain"]
     assert following["options"]["headers"]["owner"] == "8"

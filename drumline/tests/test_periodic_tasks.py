@@ -20,7 +20,7 @@ def save(root):
     def save(row=None, **changes):
         fields = {
             "name": "mine",
-            "regtask": "core.ping",
+            "regtask": "drumline.ping",
             "task": "",
             "enabled": "on",
             "interval": IntervalSchedule.objects.get_or_create(every=6, period="hours")[0].pk,
@@ -48,7 +48,7 @@ def crontab(**fields) -> int:
 def test_a_task_is_scheduled_with_arguments_a_queue_and_a_policy(save):
     assert save(args="[0.5]", queue="low", expire_seconds="60") == {}
     row = PeriodicTask.objects.get()
-    assert (row.task, row.args, row.queue, row.exchange, row.enabled) == ("core.ping", "[0.5]", "low", None, True)
+    assert (row.task, row.args, row.queue, row.exchange, row.enabled) == ("drumline.ping", "[0.5]", "low", None, True)
     assert MissedRuns.objects.get(periodic_task=row).policy == "all"
 
 
@@ -86,8 +86,8 @@ def test_a_task_is_changed(save):
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"regtask": "core.pong"}, "regtask", "There is no task 'core.pong'."),
-        ({"regtask": "", "task": "core.pong"}, "task", "There is no task 'core.pong'."),
+        ({"regtask": "drumline.pong"}, "regtask", "There is no task 'drumline.pong'."),
+        ({"regtask": "", "task": "drumline.pong"}, "task", "There is no task 'drumline.pong'."),
         ({"regtask": "", "task": "x" * 201}, "task", "at most 200 characters"),
         ({"regtask": "", "task": ""}, "task", "Need name of task"),
         ({"args": "[1"}, "args", "This is not JSON"),

@@ -14,8 +14,10 @@ from kombu import Exchange, Queue
 from drumline.preflight import celery_settings
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
+from drumline.preflight.queues import serving_problems, waiting_problems
 from drumline.preflight.routes import routed_queues
-from drumline.preflight.tasks import schedule_problems, serving_problems, task_notes, task_problems, waiting_problems
+from drumline.preflight.schedules import schedule_problems, unserved_schedules
+from drumline.preflight.task_options import task_notes, task_problems
 
 
 def nothing():
@@ -259,7 +261,7 @@ def test_a_served_queue_that_celery_creates_is_not_called_wrong():
 def test_tasks_that_wait_in_a_queue_that_is_not_served_are_a_problem(monkeypatch):
     monkeypatch.setattr(connections["default"], "vendor", "sqlite")
     for countdown in (0, 600):
-        current_app.tasks["core.ping"].apply_async(queue="low", countdown=countdown)
+        current_app.tasks["drumline.ping"].apply_async(queue="low", countdown=countdown)
     assert list(waiting_problems(["low"])) == []
     [problem] = waiting_problems(["high", "default"])
     assert problem.startswith("queue low is not served, and 2 tasks wait in it")
@@ -269,9 +271,9 @@ def test_tasks_that_wait_in_a_queue_that_is_not_served_are_a_problem(monkeypatch
 @pytest.mark.django_db
 def test_an_operators_entry_that_sends_to_a_queue_that_is_not_served_is_a_problem():
     every = IntervalSchedule.objects.create(every=1, period="hours")
-    PeriodicTask.objects.create(name="mine", task="core.ping", interval=every, queue="bulk")
-    PeriodicTask.objects.create(name="routed", task="core.ping", interval=every)
-    [problem] = waiting_problems(["high", "default", "low"])
+    PeriodicTask.objects.create(name="mine", task="drumline.ping", interval=every, queue="bulk")
+    PeriodicTask.objects.create(name="routed", task="drumline.ping", interval=every)
+    [problem] = unserved_schedules(["high", "default", "low"])
     assert problem.startswith("queue bulk is not served, and the periodic task 'mine' sends to it")
 
 
@@ -280,7 +282,7 @@ def test_a_database_without_tables_is_noted_and_not_a_crash(capsys, monkeypatch)
     def no_table():
         raise DatabaseError('relation "drumline_ledger" does not exist')
 
-    monkeypatch.setattr("drumline.preflight.tasks.queue_states", no_table)
+    monkeypatch.setattr("drumline.preflight.queues.queue_states", no_table)
     call_command("drumline_check", "--serve", "high,default,low")
     assert "the database was not asked: relation" in capsys.readouterr().out
 

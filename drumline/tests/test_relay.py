@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from celery import current_app
 
-from drumline.ledger.publishing import PublishError, RefusedError
+from drumline.broker.publishing import PublishError, RefusedError
 from drumline.ledger.selectors import task_error
 from drumline.models import DurableTask, Worker
 from drumline.relay import relay as module
@@ -53,13 +53,13 @@ def broker(monkeypatch):
     monkeypatch.setattr(broker, "empty", set())
     monkeypatch.setattr(module, "publish", broker.publish)
     monkeypatch.setattr(module, "empty_queues", broker.empty_queues)
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+    monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
     return broker
 
 
 def task(**changes) -> str:
     task_id = str(uuid.uuid4())
-    current_app.tasks["core.ping"].apply_async(task_id=task_id)
+    current_app.tasks["drumline.ping"].apply_async(task_id=task_id)
     DurableTask.objects.filter(id=task_id).update(**changes)
     return task_id
 

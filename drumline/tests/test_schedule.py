@@ -24,7 +24,7 @@ def project(**schedule):
     return app
 
 
-def nightly(task="core.ping", hour="2", **options):
+def nightly(task="drumline.ping", hour="2", **options):
     return {"task": task, "schedule": crontab(minute="0", hour=hour), "options": options}
 
 
@@ -53,21 +53,21 @@ def test_an_operators_change_of_the_time_is_undone():
 
 def test_the_time_zone_of_an_entry_reaches_the_database():
     weekly = TzAwareCrontab(minute="0", hour="8", day_of_week="mon", tz=ZoneInfo("Europe/Vienna"))
-    schedule_sync(app=project(weekly={"task": "core.ping", "schedule": weekly}))
-    assert schedule_sync(app=project(weekly={"task": "core.ping", "schedule": weekly})).unchanged == ["weekly"]
+    schedule_sync(app=project(weekly={"task": "drumline.ping", "schedule": weekly}))
+    assert schedule_sync(app=project(weekly={"task": "drumline.ping", "schedule": weekly})).unchanged == ["weekly"]
     row = PeriodicTask.objects.get()
     assert row.crontab.timezone == ZoneInfo("Europe/Vienna")
     before, after = datetime(2026, 10, 19, 6, tzinfo=UTC), datetime(2026, 10, 26, 7, tzinfo=UTC)
     assert due_after(row.schedule, before, before) == after
     moved = TzAwareCrontab(minute="0", hour="8", day_of_week="mon", tz=ZoneInfo("Asia/Tokyo"))
-    assert schedule_sync(app=project(weekly={"task": "core.ping", "schedule": moved})).updated == ["weekly"]
+    assert schedule_sync(app=project(weekly={"task": "drumline.ping", "schedule": moved})).updated == ["weekly"]
     assert PeriodicTask.objects.get().crontab.timezone == ZoneInfo("Asia/Tokyo")
 
 
 def test_what_an_operator_added_is_never_touched():
     interval = IntervalSchedule.objects.create(every=5, period="minutes")
-    PeriodicTask.objects.create(name="mine", task="core.ping", interval=interval)
-    PeriodicTask.objects.create(name="taken", task="core.ping", interval=interval)
+    PeriodicTask.objects.create(name="mine", task="drumline.ping", interval=interval)
+    PeriodicTask.objects.create(name="taken", task="drumline.ping", interval=interval)
     synced = schedule_sync(app=project(taken=nightly()))
     assert synced.refused == ["taken"]
     assert PeriodicTask.objects.get(name="taken").interval == interval

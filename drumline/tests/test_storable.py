@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drumline.ledger import storable
+from drumline import storable
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()))
 

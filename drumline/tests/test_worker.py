@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from celery.worker import state
 
-from drumline.worker import life, lifecycle
-from drumline.worker.notify import sd_notify
+from drumline.systemd import sd_notify
+from drumline.worker import life, signals
 
 
 def started(**queues) -> SimpleNamespace:
@@ -52,7 +52,7 @@ def test_nothing_happens_without_a_service_manager_or_with_a_dead_one(monkeypatc
 
 def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
     monkeypatch.setattr(state, "active_requests", {1, 2})
-    monkeypatch.setattr(state, "total_count", {"core.ping": 3, "x": 4})
+    monkeypatch.setattr(state, "total_count", {"drumline.ping": 3, "x": 4})
     controller = started(consume_from={"low": 1, "high": 2})
     consumer, broker = controller.consumer, controller.consumer.connection
     worker = life.Life(controller)
@@ -82,8 +82,8 @@ def test_stale_connections_are_dropped_before_a_task_but_never_inside_its_caller
     monkeypatch, eager, times
 ):
     closed = []
-    monkeypatch.setattr(lifecycle, "close_old_connections", lambda: closed.append(1))
-    lifecycle.drop_stale_connections(sender=SimpleNamespace(request=SimpleNamespace(is_eager=eager)))
+    monkeypatch.setattr(signals, "close_old_connections", lambda: closed.append(1))
+    signals.drop_stale_connections(sender=SimpleNamespace(request=SimpleNamespace(is_eager=eager)))
     assert len(closed) == times
 
 
@@ -128,10 +128,10 @@ def test_a_worker_whose_heartbeat_has_no_thread_any_more_ends_itself(monkeypatch
 
 
 def test_a_worker_that_holds_a_task_for_its_rate_limit_is_not_idle(worker):
-    worker.controller.consumer.task_buckets = {"free": None, "core.ping": SimpleNamespace(contents=[])}
+    worker.controller.consumer.task_buckets = {"free": None, "drumline.ping": SimpleNamespace(contents=[])}
     assert not worker._holds_any()
 
-    worker.controller.consumer.task_buckets["core.ping"].contents.append("a task")
+    worker.controller.consumer.task_buckets["drumline.ping"].contents.append("a task")
     assert worker._holds_any()
 
 

@@ -15,7 +15,7 @@ def _no_leftover_throttling():
 
 @pytest.fixture(autouse=True)
 def _no_leftover_failure_of_the_broker():
-    from drumline.ledger.publishing import breaker
+    from drumline.broker.publishing import breaker
 
     breaker.answered()
 
@@ -48,7 +48,7 @@ def root(db):  # noqa: ARG001  it opens the database
 @pytest.fixture
 def no_broker(monkeypatch):
     """The ledger keeps what is sent, and nothing reaches a broker."""
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+    monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
 
 
 @pytest.fixture
@@ -58,4 +58,4 @@ def no_ledger(monkeypatch):
     def enqueue(*_):
         raise DatabaseError
 
-    monkeypatch.setattr("drumline.ledger.enqueue.enqueue", enqueue)
+    monkeypatch.setattr("drumline.sending.enqueue.enqueue", enqueue)

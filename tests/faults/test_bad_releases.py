@@ -104,7 +104,7 @@ ALL = os.environ.get("BAD_RELEASES") == "all"
 CHOSEN = RELEASES if ALL else dict(list(RELEASES.items())[:1])
 
 SEND = """
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 print(*[ping.apply_async(args=[30], queue="low").id for _ in range(2)])
 """
 # The certificate is checked elsewhere.

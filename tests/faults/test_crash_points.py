@@ -33,10 +33,10 @@ def around(process: str, function: str, **more: object) -> list[Point]:
 
 
 SENDING = [
-    *around("sender", "drumline.ledger.enqueue:_insert"),
+    *around("sender", "drumline.sending.enqueue:_insert"),
     *around("sender", "django.db.backends.base.base:BaseDatabaseWrapper.commit"),
-    *around("sender", "drumline.ledger.enqueue:publish"),
-    Point("sender", "drumline.ledger.publishing:_publish_one", "after", call=2),
+    *around("sender", "drumline.sending.enqueue:publish"),
+    Point("sender", "drumline.broker.publishing:_publish_one", "after", call=2),
 ]
 # The worker's main process: taking the message from Redis, recording it, acknowledging it.
 DELIVERY = [
@@ -46,10 +46,10 @@ DELIVERY = [
 ]
 # The pool's process.
 RUNNING = [
-    *around("worker", "drumline.ledger.running:Claims.claim"),
+    *around("worker", "drumline.worker.claims:Claims.claim"),
     *around("worker", "faultprobe.tasks:started"),
     *around("worker", "faultprobe.tasks:ended"),
-    *around("worker", "drumline.ledger.running:Claims.finished"),
+    *around("worker", "drumline.worker.claims:Claims.finished"),
     *around("worker", "drumline.ledger.statements:PostgreSQLStatements.finish"),
     *around("worker", "drumline.ledger.statements:PostgreSQLStatements.fail", task="faults.fail"),
     *around("worker", "drumline.ledger.statements:PostgreSQLStatements.requeue", task="faults.retry_once"),
@@ -65,7 +65,7 @@ RELAY = [
 BEAT = [
     *around("beat", "drumline.beat.scheduler:Scheduler._send"),
     Point("beat", "drumline.beat.scheduler:Scheduler._run", "after"),
-    *around("beat", "drumline.ledger.enqueue:publish"),
+    *around("beat", "drumline.sending.enqueue:publish"),
     Point("beat", "drumline.beat.scheduler:Scheduler._claim", "after"),
 ]
 POINTS = [*SENDING, *DELIVERY, *RUNNING, *RELAY, *BEAT]

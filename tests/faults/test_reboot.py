@@ -22,7 +22,7 @@ BUSY_SECONDS = 1
 DONE_SECONDS = 120
 
 SEND = f"""
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 queues = ["high", "low"] * ({TASKS} // 2)
 print(*[ping.apply_async(args=[{BUSY_SECONDS}], queue=queue).id for queue in queues])
 """

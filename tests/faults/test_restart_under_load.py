@@ -33,7 +33,7 @@ with concurrent.futures.ThreadPoolExecutor(200) as pool:
 """
 
 SEND = f"""
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 print(*[ping.apply_async(args=[{BUSY_SECONDS}], queue="high").id for _ in range({TASKS})])
 """
 STATES = """

@@ -68,7 +68,7 @@ print(client.cookies.output(attrs=[], header="", sep=";").strip())
 STOP = "/run/visits-end"
 
 SEND = """
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 print(*[ping.apply_async(args=[2], queue=queue).id for queue in ("high", "default", "low") for _ in range(2)])
 """
 STATES = """

@@ -43,10 +43,10 @@ ACTS = [
     "/flower/api/worker/pool/restart/{worker}",
     "/flower/api/worker/pool/autoscale/{worker}?min=1&max=1",
     "/flower/api/task/revoke/00000000-0000-0000-0000-000000000000?terminate=true",
-    "/flower/api/task/rate-limit/core.ping?ratelimit=1/h",
-    "/flower/api/task/timeout/core.ping?soft=1",
-    "/flower/api/task/async-apply/core.ping",
-    "/flower/api/task/send-task/core.ping",
+    "/flower/api/task/rate-limit/drumline.ping?ratelimit=1/h",
+    "/flower/api/task/timeout/drumline.ping?soft=1",
+    "/flower/api/task/async-apply/drumline.ping",
+    "/flower/api/task/send-task/drumline.ping",
 ]
 
 

@@ -130,6 +130,6 @@ def test_strangers_on_the_host_read_no_secret(host: Host) -> None:
 def test_every_queue_answers(host: Host, model: dict[str, Any]) -> None:
     environment = "set -a; . /etc/drumline/app.env; . /etc/drumline/secrets.env; cd /opt/drumline/current"
     for queue in model["app_queues"]:
-        command = f".venv/bin/python manage.py enqueue core.ping --queue {queue} --wait 30"
+        command = f".venv/bin/python manage.py enqueue drumline.ping --queue {queue} --wait 30"
         printed = host.check_output(f"{environment}; runuser -u drumline -- {command}")
         assert json.loads(printed.splitlines()[-1])["state"] == "SUCCESS", queue

@@ -35,7 +35,7 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
 
     wait_until(lambda: effects(tmp_path, "first"), "the task has ended")
     wait_until(lambda: broker.client.hlen("unacked") == 0, "the task is acknowledged")
-    report = application.enqueue("core.ping", "--queue", "default")
+    report = application.enqueue("drumline.ping", "--queue", "default")
     assert report["state"] == "SUCCESS"
     assert effects(tmp_path, "first") == ["done"]
     assert worker.alive()
@@ -57,7 +57,7 @@ def test_a_worker_whose_acknowledgement_is_not_taken_gets_the_next_task(applicat
     finally:
         broker.process.send_signal(signal.SIGCONT)
 
-    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert application.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
     assert effects(tmp_path, "first") == ["done"]
     assert "worker_ends_itself" not in worker.text()
     assert worker.alive()
@@ -75,7 +75,7 @@ def test_a_worker_that_has_found_its_broker_again_is_not_taken_for_stuck(applica
 
     wait_until(lambda: time.monotonic() - connected > 6, "it had time to be taken for stuck")
     assert worker.alive(), worker.text()
-    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert application.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
 
 
 def test_a_worker_whose_event_loop_stands_still_ends_itself(application):
@@ -100,7 +100,7 @@ def test_a_worker_that_loses_only_its_control_channel_goes_on_consuming(applicat
         broker.client.client_kill_filter(_id=identity)
 
     wait_until(lambda: worker.text().count("Connected to redis") > connected, "the worker is connected again")
-    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert application.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
     worker.popen.terminate()
     worker.popen.wait(timeout=20)
 
@@ -122,7 +122,7 @@ def test_a_worker_outlives_a_broker_that_refuses_to_write(application, broker, t
     broker.client.config_set("min-replicas-to-write", 0)
     assert worker.text().count("Connection to broker lost") < 10, "the log is filled with attempts"
 
-    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert application.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
     assert effects(tmp_path, "first") == ["done"]
     assert worker.alive()
     assert worker.popen.pid == pid

@@ -74,7 +74,7 @@ class Checkout:
 
     def ping(self, queues: str) -> list[dict[str, Any]]:
         """Send a task through each queue from another terminal, and return the reports on their ends."""
-        command = f". build/dev/env && app/manage.py enqueue core.ping --queue {queues} --wait {PATIENCE}"
+        command = f". build/dev/env && app/manage.py enqueue drumline.ping --queue {queues} --wait {PATIENCE}"
         done = subprocess.run(["sh", "-c", command], cwd=self.folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

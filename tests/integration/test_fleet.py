@@ -45,18 +45,18 @@ def test_a_ping_through_each_queue_comes_back_from_its_own_worker(application):
     for queue in ("high", "default", "low"):
         application.worker(queue)
 
-    reports = [application.enqueue("core.ping", "--queue", queue) for queue in ("high", "default", "low")]
+    reports = [application.enqueue("drumline.ping", "--queue", queue) for queue in ("high", "default", "low")]
 
     assert [report["result"]["queue"] for report in reports] == ["high", "default", "low"]
     assert {report["state"] for report in reports} == {"SUCCESS"}
 
 
 def test_a_ping_into_a_queue_without_a_worker_fails_in_time(application):
-    result = application.manage("enqueue", "core.ping", "--queue", "low", "--wait", "0.2", check=False)
+    result = application.manage("enqueue", "drumline.ping", "--queue", "low", "--wait", "0.2", check=False)
 
     assert result.returncode == 1
     assert json.loads(result.stdout.splitlines()[-1])["state"] == "PENDING"
-    assert "core.ping on low is PENDING" in result.stderr
+    assert "drumline.ping on low is PENDING" in result.stderr
 
 
 def test_a_worker_is_ready_only_when_it_consumes_and_finishes_its_task_when_stopped(
@@ -87,7 +87,7 @@ def test_beat_reports_to_systemd_and_the_database_and_sends_what_an_operator_sch
         """
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 second = IntervalSchedule.objects.create(every=1, period="seconds")
-PeriodicTask.objects.create(name="operator's ping", task="core.ping", interval=second)
+PeriodicTask.objects.create(name="operator's ping", task="drumline.ping", interval=second)
 """,
     )
 

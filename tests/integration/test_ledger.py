@@ -105,8 +105,8 @@ def test_the_same_id_twice_is_the_same_task(fleet, tmp_path, finished):
 
 def test_a_second_delivery_of_a_finished_task_runs_nothing(fleet, broker, tmp_path, finished):
     fleet.shell(
-        "from drumline.ledger.publishing import publish\n"
-        "from drumline.ledger.message import Message\n"
+        "from drumline.broker.publishing import publish\n"
+        "from drumline.message import Message\n"
         "from drumline.models import DurableTask\n"
         "note.delay(folder, 'once')\n"
         "publish([Message.loads(row.message) for row in DurableTask.objects.all()] * 3)"

@@ -14,7 +14,7 @@ def message(*, body: bytes = b"[[], {}, {}]", content_type: str = "application/j
         "delivery_tag": str(uuid4()),
         "delivery_info": {"exchange": "default", "routing_key": "default"},
     }
-    headers = {"task": "core.ping", "id": str(uuid4())}
+    headers = {"task": "drumline.ping", "id": str(uuid4())}
     return json.dumps(
         {
             "body": base64.b64encode(body).decode(),
@@ -36,8 +36,8 @@ NO_MESSAGES = {
     "no delivery information": message(properties={"delivery_info": None}),
     "an unknown encoding": message(properties={"body_encoding": "rot13"}),
     "headers that are a list": message(headers=[1]),
-    "headers without an id": message(headers={"task": "core.ping"}),
-    "a task's name that is a list": message(headers={"task": ["core.ping"], "id": "1"}),
+    "headers without an id": message(headers={"task": "drumline.ping"}),
+    "a task's name that is a list": message(headers={"task": ["drumline.ping"], "id": "1"}),
     "a body that is no JSON": message(body=b"{"),
     "a body of another shape": message(body=b"[1]"),
     "pickle": message(content_type="application/x-python-serialize"),
@@ -61,7 +61,7 @@ def test_what_is_no_message_is_dropped_and_the_worker_goes_on_at_once(applicatio
         )
         assert worker.alive(), f"{what} ended the worker:\n{worker.text()[-3000:]}"
 
-    assert application.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert application.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
     assert worker.popen.pid == pid
     assert "Connection to broker lost" not in worker.text()
     assert worker.text().count("not_a_message") >= 8

@@ -104,5 +104,5 @@ def test_a_worker_finds_the_pooler_without_the_setting(application, pgbouncer, d
         "PYTHONPATH": f"{application.env['PYTHONPATH']}:{application.folder}",
     }
     worker = application.worker("default")
-    report = json.loads(application.manage("enqueue", "core.ping", "--wait", "30").stdout.splitlines()[-1])
+    report = json.loads(application.manage("enqueue", "drumline.ping", "--wait", "30").stdout.splitlines()[-1])
     assert report["state"] == "SUCCESS", worker.text()[-3000:]

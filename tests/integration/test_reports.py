@@ -22,7 +22,7 @@ ASK_WITH_LIMITS = """
 from celery import signature
 from apps.reports.models import Report
 from apps.users.models import User
-from drumline.ledger.owners import owned
+from drumline.sending.owners import owned
 user = User.objects.get()
 report = Report.objects.create(user=user, last_day="2026-06-30", pages=500)
 task = owned(signature("reports.generate_pdf", args=(report.pk,)), owner=user.pk)

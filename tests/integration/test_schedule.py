@@ -13,7 +13,7 @@ past = ClockedSchedule.objects.create(clocked_time=timezone.now() - timedelta(ho
 for name, when in {"a fine": {"interval": second}, "for ever": {"interval": second}, "nothing": {"interval": nothing},
         "mars": {"crontab": mars}, "full": {"interval": second, "total_run_count": 2**31 - 1},
         "passed": {"clocked": past, "one_off": True}, "z fine": {"interval": second}}.items():
-    PeriodicTask.objects.create(name=name, task="core.ping", **when)
+    PeriodicTask.objects.create(name=name, task="drumline.ping", **when)
 """
 
 

@@ -123,7 +123,7 @@ say('apps.reports.tasks' in sys.modules and 'reports.cleanup_old' in app.tasks)
 app.send_task('reports.cleanup_old')
 # Workers of this project that have more tasks than this process can know.
 app.send_task('only.known.to.workers', durable=True, queue='low')
-app.send_task('core.ping', durable=False, queue='high')
+app.send_task('drumline.ping', durable=False, queue='high')
 say(rows())
 """)
 
@@ -189,7 +189,7 @@ def test_the_event_of_a_sent_task_follows_its_message_and_never_waits_for_the_br
     events.psubscribe("*celeryev*")
 
     code = """
-from drumline.ledger import enqueue
+from drumline.sending import enqueue
 from probe.tasks import note
 app.conf.update(CELERY_TASK_SEND_SENT_EVENT=True)
 assert app.conf.task_send_sent_event
@@ -235,7 +235,7 @@ say(DurableTask.objects.filter(published_at=None).count())
 
 def test_an_error_that_is_not_the_brokers_is_said_as_what_it_is_and_holds_no_other_message(shell, broker):
     said = shell("""
-from drumline.ledger.publishing import breaker
+from drumline.broker.publishing import breaker
 from drumline.relay import relay
 from probe.tasks import note
 with transaction.atomic():

@@ -52,7 +52,7 @@ def test_a_task_whose_process_is_killed_runs_again_and_is_a_dead_letter_after_it
     wait_until(lambda: row(sql) == (3, 3), "it is a dead letter")
 
     assert worker.alive()
-    assert fleet.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert fleet.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
 
 
 def test_a_worker_that_is_killed_and_started_again_takes_its_tasks_back_at_once(fleet, sql, tmp_path):
@@ -120,7 +120,7 @@ def test_a_task_beyond_its_hard_time_limit_is_a_dead_letter_once(fleet, sql):
 
     wait_until(lambda: row(sql)[0] == 3, "it is a dead letter")
     assert sql("SELECT attempt, error LIKE '%time limit%' FROM drumline_ledger") == [(1, True)]
-    assert fleet.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert fleet.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
     assert worker.alive()
 
 
@@ -159,7 +159,7 @@ def test_a_worker_takes_back_a_queue_and_the_processes_that_remote_control_took(
 
     worker.wait_for("the consumer of default was cancelled")
     worker.wait_for("the pool had shrunk from 2 to 1")
-    assert fleet.enqueue("core.ping", "--queue", "default")["state"] == "SUCCESS"
+    assert fleet.enqueue("drumline.ping", "--queue", "default")["state"] == "SUCCESS"
     wait_until(lambda: len(children(worker.popen.pid)) == 2, "it has two processes again")
     wait_until(
         lambda: sql("SELECT queues, trouble FROM drumline_worker WHERE trouble <> ''"), "its row says what was missing"

@@ -189,7 +189,7 @@ class Fleet:
     def send(self, queues: list[str], seconds: float) -> list[str]:
         """Send a ping that takes so long to each of the queues; return the ids."""
         ids: list[str] = self.python(
-            "import json\nfrom drumline.health.tasks import ping\n"
+            "import json\nfrom drumline.tasks import ping\n"
             f"print(json.dumps([ping.apply_async(args=[{seconds}], queue=queue).id for queue in {queues!r}]))"
         )
         return ids
@@ -211,7 +211,7 @@ class Fleet:
 
     def pings(self, *, wait: int = 120) -> dict[str, float]:
         """Send a ping through every queue and wait so many seconds for each; return the seconds that each took."""
-        script = f"drumline-manage enqueue core.ping --queue=high,default,low --wait={wait}\n"
+        script = f"drumline-manage enqueue drumline.ping --queue=high,default,low --wait={wait}\n"
         told = self.ssh(self.worker, script, seconds=COMMAND_SECONDS + 3 * wait)
         rows = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
         if [row["state"] for row in rows] != ["SUCCESS"] * 3:

@@ -16,7 +16,7 @@ FULL_SECONDS = 40
 
 HOG = f"""
 import json
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 from vmprobe.tasks import hog
 neighbours = [ping.apply_async(args=[{LONG_SECONDS}], queue="default").id for _ in range(3)]
 print(json.dumps([hog.apply_async(queue="default").id, *neighbours]))
@@ -29,7 +29,7 @@ print(json.dumps(max(result.get(timeout=300) for result in results)))
 """
 STARTS = """
 import json, time
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 from drumline.models import DurableTask
 ids = []
 for _ in range(20):
@@ -48,7 +48,7 @@ print(json.dumps([burn.apply_async(queue="low").id for _ in range(2)]))
 """
 RUNNING = """
 import json, time
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 from drumline.models import DurableTask
 ids = [ping.apply_async(args=[{seconds}], queue=queue).id for queue in ("low", "high")]
 rows = DurableTask.objects.filter(id__in=ids, state=DurableTask.State.RUNNING)
@@ -59,7 +59,7 @@ print(json.dumps(ids if rows.count() == len(ids) else []))
 """
 LATER = """
 import json
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 print(json.dumps([ping.apply_async(queue="high", countdown=5).id]))
 """
 ACCOUNTS = """

@@ -12,8 +12,8 @@ from rest_framework.views import APIView
 from apps.api.callers import caller
 from apps.api.problems import SIGNED_IN, responses
 from drumline.ledger import selectors
-from drumline.ledger.owners import task_owner
 from drumline.models import DurableTask
+from drumline.sending.owners import task_owner
 
 # What a client reads, for what the ledger holds.
 STATES = {state: state.name.lower() for state in DurableTask.State}

@@ -24,8 +24,8 @@ from apps.notifications.selectors import monday_of, reminders_of_week
 from apps.users.models import User
 from apps.users.selectors import digest_users, user_find
 from apps.users.verification import LIFETIME, token_make
-from drumline.ledger.owners import owned
 from drumline.ledger.services import tasks_discard
+from drumline.sending.owners import owned
 
 logger = structlog.get_logger(__name__)
 

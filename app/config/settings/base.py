@@ -82,7 +82,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "drumline.operations.middleware.RequestIdMiddleware",
+    "drumline.web.request_id.RequestIdMiddleware",
     # Before everything that needs the database: a health answer must not fail with what it reports on.
     "drumline.health.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",

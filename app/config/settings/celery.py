@@ -55,7 +55,7 @@ CELERY_TASK_ROUTES = {
     "orders.*": {"queue": "high"},
     "payments.*": {"queue": "high"},
     "api.*": {"queue": "low"},
-    "core.*": {"queue": "default"},
+    "drumline.*": {"queue": "default"},
     "integrations.*": {"queue": "default"},
     "products.*": {"queue": "default"},
     "users.cleanup_*": {"queue": "low"},
@@ -97,7 +97,7 @@ CELERY_RESULT_EXTENDED = True
 CELERY_RESULT_EXPIRES = 24 * 3600
 
 # One connection serves a hundred tasks. Never without CONN_HEALTH_CHECKS and the close_old_connections of
-# drumline.worker.lifecycle: after a database restart no task would succeed.
+# drumline.worker.signals: after a database restart no task would succeed.
 CELERY_DB_REUSE_MAX = 100
 
 # The broker: notice a dead connection, try for ever in the worker, give up soon in the web process.

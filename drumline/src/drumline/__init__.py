@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drumline.ledger.owners import owned
-    from drumline.operators import discard, requeue, status
+    from drumline.ledger.operators import discard, requeue, status
+    from drumline.sending.owners import owned
 
 __all__ = ["discard", "owned", "requeue", "status"]
 
 # Resolved at the first use: Django imports this package before its models can be loaded.
 _HOMES = {
-    "discard": "drumline.operators",
-    "owned": "drumline.ledger.owners",
-    "requeue": "drumline.operators",
-    "status": "drumline.operators",
+    "discard": "drumline.ledger.operators",
+    "owned": "drumline.sending.owners",
+    "requeue": "drumline.ledger.operators",
+    "status": "drumline.ledger.operators",
 }
 
 

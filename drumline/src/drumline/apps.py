@@ -14,8 +14,8 @@ class DrumlineConfig(AppConfig):
 
     def ready(self) -> None:
         """Route what Celery sends and runs through the ledger, and connect the worker's life cycle."""
-        import_module("drumline.worker.lifecycle")
-        import_module("drumline.ledger.enqueue").install()
-        import_module("drumline.ledger.running").install()
+        import_module("drumline.worker.signals")
+        import_module("drumline.celery_hooks.producer").install()
+        import_module("drumline.celery_hooks.tracer").install()
         if apps.is_installed("django_celery_results"):
-            import_module("drumline.ledger.chords").install()
+            import_module("drumline.celery_hooks.chords").install()

@@ -21,14 +21,14 @@ class DurableTask(models.Model):
         DEAD = 3, "Dead letter"
         DISCARDED = 4
 
-    # Celery's task id, or derived from one that is no UUID (drumline.ledger.message.ledger_id).
+    # Celery's task id, or derived from one that is no UUID (drumline.message.ledger_id).
     id = models.UUIDField(primary_key=True)
     name = models.CharField(max_length=255)
     queue = models.CharField(max_length=255)
     # Messages of one queue overtake each other only by priority.
     priority = models.SmallIntegerField(db_default=0)
     state = models.SmallIntegerField(choices=State.choices, db_default=State.QUEUED)
-    # All that is published, as JSON: body, headers, properties and routing (drumline.ledger.message.Message).
+    # All that is published, as JSON: body, headers, properties and routing (drumline.message.Message).
     message = models.TextField()
 
     created_at = models.DateTimeField()

@@ -1,5 +1,25 @@
-"""Where Celery's autodiscovery finds the tasks of this application."""
+"""The task that proves a queue is consumed."""
 
-from drumline.health.tasks import ping
+import socket
+import time
+from datetime import UTC, datetime
 
-__all__ = ["ping"]
+from celery import Task, shared_task
+
+# Long enough to watch a worker drain, and shorter than the time limit of any queue.
+LONGEST_SECONDS = 30.0
+
+
+@shared_task(name="drumline.ping", bind=True, ignore_result=False)
+def ping(self: "Task[[float], dict[str, str]]", seconds: float = 0) -> dict[str, str]:
+    """Say which queue delivered this message, which worker on which host ran it, and when.
+
+    `seconds` keeps the worker busy for that long first, 30 at the most: that is how a drain can be watched.
+    """
+    time.sleep(min(max(seconds, 0), LONGEST_SECONDS))
+    return {
+        "queue": str((self.request.delivery_info or {}).get("routing_key", "")),
+        "worker": str(self.request.hostname or ""),
+        "host": socket.gethostname(),
+        "at": datetime.now(UTC).isoformat(),
+    }

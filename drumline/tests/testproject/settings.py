@@ -28,7 +28,7 @@ INSTALLED_APPS = [
     "testproject",
 ]
 MIDDLEWARE = [
-    "drumline.operations.middleware.RequestIdMiddleware",
+    "drumline.web.request_id.RequestIdMiddleware",
     "drumline.health.middleware.HealthMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -1,4 +1,4 @@
 from django.contrib import admin
 from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls), path("ops/", include("drumline.operations.urls"))]
+urlpatterns = [path("admin/", admin.site.urls), path("ops/", include("drumline.web.urls"))]

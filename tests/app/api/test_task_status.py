@@ -6,9 +6,9 @@ import pytest
 from celery import current_app, signature
 
 from drumline.ledger import services
-from drumline.ledger.owners import owned
 from drumline.ledger.statements import PortableStatements
 from drumline.models import DurableTask
+from drumline.sending.owners import owned
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +80,7 @@ def test_a_discarded_task_does_not_say_who_gave_it_up(ada, task):
 
 
 def test_strangers_and_unknown_ids_get_the_same_answer(ada, task, client, django_user_model):
-    current_app.tasks["core.ping"].apply_async(task_id="nobody-asked-for-it")
+    current_app.tasks["drumline.ping"].apply_async(task_id="nobody-asked-for-it")
     unknown = ada.get(f"/api/tasks/{uuid.uuid4()}/")
     assert unknown.status_code == 404
     assert unknown["Content-Type"] == "application/problem+json"
@@ -94,7 +94,7 @@ def test_strangers_and_unknown_ids_get_the_same_answer(ada, task, client, django
 
 
 def test_an_id_that_is_no_uuid_is_found_and_told_as_it_was_sent(ada, user):
-    owned(signature("core.ping"), owner=user.pk).apply_async(task_id="ping of the day")
+    owned(signature("drumline.ping"), owner=user.pk).apply_async(task_id="ping of the day")
     assert status(ada, "ping of the day")["id"] == "ping of the day"
 
 

@@ -28,7 +28,7 @@ def test_database_connections_are_reused_between_tasks():
         ("notifications.send_reminder", "high"),
         ("notifications.send_weekly_digest", "low"),
         ("notifications.send_weekly_digest_to_user", "low"),
-        ("core.ping", "default"),
+        ("drumline.ping", "default"),
         ("users.cleanup_expired_sessions", "low"),
         ("celery.backend_cleanup", "low"),
         ("debug_task", "default"),
@@ -41,7 +41,9 @@ def test_each_task_goes_to_its_queue(task, queue):
 
 def test_the_projects_application_is_the_current_one_and_knows_every_task():
     assert current_app.main == "drumline"
-    assert {"core.ping", "notifications.send_welcome_email", "users.cleanup_expired_sessions"} <= set(current_app.tasks)
+    assert {"drumline.ping", "notifications.send_welcome_email", "users.cleanup_expired_sessions"} <= set(
+        current_app.tasks
+    )
 
 
 def test_every_scheduled_task_exists():
@@ -50,7 +52,7 @@ def test_every_scheduled_task_exists():
 
 def test_what_is_not_json_is_refused_before_it_is_sent():
     with pytest.raises(EncodeError):
-        app.tasks["core.ping"].apply_async(args=[object()])
+        app.tasks["drumline.ping"].apply_async(args=[object()])
 
 
 def test_a_message_carries_only_what_ties_log_lines_together():

@@ -18,9 +18,9 @@ from django.test import Client
 from structlog.contextvars import clear_contextvars
 
 from config import env, sentry
-from drumline.ledger import announcements
-from drumline.ledger.message import Message
+from drumline.message import Message
 from drumline.models import DurableTask
+from drumline.relay import announcements
 from tests.app.config.test_settings import APP, PRODUCTION
 from tests.counterparts.sentry import sentry_server
 
@@ -96,7 +96,7 @@ def test_arguments_that_do_not_fit_are_reported_as_they_came(reported):
 
 @pytest.mark.django_db
 def test_a_dead_letter_that_no_process_could_report_arrives_too(reported, monkeypatch):
-    monkeypatch.setattr("drumline.ledger.enqueue.publish", lambda _: None)
+    monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
     charge.apply_async((7, SECRET), task_id="11111111-2222-4333-8444-555555555555")
     row = DurableTask.objects.get()
     announcements.announce_failure(row, WorkerLostError("its worker died"))

@@ -142,7 +142,7 @@ def test_a_url_that_is_none_fails_at_once(user, settings):
 @pytest.mark.django_db(transaction=True)
 def test_a_new_account_is_copied_once_its_address_is_verified_if_there_is_a_crm(settings):
     copies = DurableTask.objects.filter(name="integrations.sync_to_crm", queue="default")
-    with mock.patch("drumline.ledger.enqueue.publish"):
+    with mock.patch("drumline.sending.enqueue.publish"):
         ada, bob = (
             user_create(email=f"{name}@example.com", password="difference engine no. 2") for name in ("ada", "bob")
         )

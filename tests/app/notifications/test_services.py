@@ -83,7 +83,7 @@ def test_many_welcome_e_mails_are_rows_of_one_transaction(django_user_model):
 
 @pytest.mark.django_db(transaction=True)
 def test_what_the_caller_rolls_back_is_neither_sent_nor_remembered(user):
-    with mock.patch("drumline.ledger.enqueue.publish") as publish, pytest.raises(LookupError), transaction.atomic():
+    with mock.patch("drumline.sending.enqueue.publish") as publish, pytest.raises(LookupError), transaction.atomic():
         services.welcome_emails_request(user_ids=[user.pk])
         assert DurableTask.objects.exists()
         raise LookupError

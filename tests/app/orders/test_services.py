@@ -62,7 +62,7 @@ def test_an_order_that_is_paid_or_being_paid_is_not_paid_again(status):
 
 def test_the_status_and_the_task_are_committed_together_or_not_at_all(django_capture_on_commit_callbacks):
     order = an_order()
-    with mock.patch("drumline.ledger.enqueue.publish") as publish:
+    with mock.patch("drumline.sending.enqueue.publish") as publish:
         with pytest.raises(LookupError), transaction.atomic():
             services.order_pay_request(order_id=order.pk, payment_method="pm_card_visa")
             raise LookupError

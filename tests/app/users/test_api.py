@@ -52,7 +52,7 @@ def test_a_good_request_creates_an_account_without_showing_its_password(post):
 def test_the_e_mail_that_asks_to_confirm_is_part_of_the_accounts_transaction_and_published_after_it(
     post, django_capture_on_commit_callbacks
 ):
-    with mock.patch("drumline.ledger.enqueue.publish") as publish:
+    with mock.patch("drumline.sending.enqueue.publish") as publish:
         with django_capture_on_commit_callbacks(execute=True):
             post(ACCOUNT)
             assert DurableTask.objects.filter(name="notifications.send_verification_email").count() == 1

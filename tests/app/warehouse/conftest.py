@@ -7,7 +7,7 @@ from celery import current_app
 from celery.app.trace import build_tracer
 from structlog.contextvars import clear_contextvars
 
-from drumline.ledger.message import Message
+from drumline.message import Message
 from drumline.models import DurableTask
 
 

@@ -17,8 +17,8 @@ from apps.warehouse import parsing, tasks
 from apps.warehouse.models import CsvChunk, CsvImport, CsvPiece, Movement, RejectedRow, StagedMovement
 from apps.warehouse.services import imports
 from drumline.ledger import services as ledger
-from drumline.ledger.announcements import announce_ends
 from drumline.models import DurableTask
+from drumline.relay.announcements import announce_ends
 
 State = CsvImport.State
 HEADER = b"reference,sku,quantity,amount,currency,date\n"

@@ -73,7 +73,7 @@ def addresses(host: Host) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def wire(host: Host, data: str, addresses: dict[str, Any]) -> dict[str, Any]:
     """What somebody between the two hosts reads while a task is sent, run and closed."""
-    needles = [MARKER, "core.ping", "debug_task", "drumline_ledger", "BRPOP"]
+    needles = [MARKER, "drumline.ping", "debug_task", "drumline_ledger", "BRPOP"]
     needles += [address.password for address in addresses.values()]
     listening = subprocess.Popen(
         # The host itself may not read its wire.
@@ -85,7 +85,7 @@ def wire(host: Host, data: str, addresses: dict[str, Any]) -> dict[str, Any]:
     assert listening.stdout
     assert listening.stdout.readline() == "listening\n"
     host.check_output("drumline-manage enqueue debug_task %s --queue high --wait 30", json.dumps([MARKER]))
-    host.check_output("drumline-manage enqueue core.ping --queue high --wait 30")
+    host.check_output("drumline-manage enqueue drumline.ping --queue high --wait 30")
     printed, _ = listening.communicate("stop\n", timeout=60)
     read: dict[str, Any] = json.loads(printed)
     return read

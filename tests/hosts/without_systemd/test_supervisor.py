@@ -33,7 +33,7 @@ BUSY_SECONDS = 5
 DONE_SECONDS = 240
 
 SEND = f"""
-from drumline.health.tasks import ping
+from drumline.tasks import ping
 print(*[ping.apply_async(args=[{BUSY_SECONDS}], queue="high").id for _ in range({TASKS})])
 """
 STATES = """

@@ -13,8 +13,8 @@ from django.db import connection, transaction
 from django.utils.translation import gettext_lazy
 from kombu.serialization import register
 
-from drumline.ledger.message import Message
-from drumline.ledger.publishing import publish
+from drumline.broker.publishing import publish
+from drumline.message import Message
 from drumline.models import DurableTask
 
 register(

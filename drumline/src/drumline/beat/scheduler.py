@@ -26,10 +26,10 @@ from drumline.beat.due import ScheduleError, latest_due, next_due
 from drumline.beat.schedule import schedule_sync
 from drumline.health.heartbeats import heartbeat_write
 from drumline.ledger.services import skipping_locked
-from drumline.ledger.storable import error_text
 from drumline.logs import get_logger
 from drumline.models import MissedRuns
-from drumline.worker.notify import sd_notify
+from drumline.storable import error_text
+from drumline.systemd import sd_notify
 
 logger = get_logger(__name__)
 

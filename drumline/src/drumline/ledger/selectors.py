@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from drumline import conf
 from drumline.health.heartbeats import PUBLISHING
-from drumline.ledger.message import Message, ledger_id
+from drumline.message import Message, ledger_id
 from drumline.models import DurableTask, Heartbeat, Worker
 
 State = DurableTask.State
@@ -158,7 +158,7 @@ def task_error(task: DurableTask) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunningTask:
     """One task that runs now."""
 
     task: DurableTask
@@ -166,11 +166,11 @@ class Run:
     seconds: float
 
 
-def running_tasks() -> list[Run]:
+def running_tasks() -> list[RunningTask]:
     """Return what runs now with its worker, the longest first."""
     rows = list(DurableTask.objects.filter(state=State.RUNNING).order_by("started_at"))
     workers = Worker.objects.in_bulk({row.worker_id for row in rows if row.worker_id})
-    return [Run(row, _worker(workers, row.worker_id), _seconds_since(row.started_at)) for row in rows]
+    return [RunningTask(row, _worker(workers, row.worker_id), _seconds_since(row.started_at)) for row in rows]
 
 
 def finished_estimate() -> int | None:

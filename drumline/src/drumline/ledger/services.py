@@ -10,11 +10,10 @@ from uuid import UUID
 from django.db import connection, models, transaction
 from kombu import Queue
 
-from drumline import conf
-from drumline.ledger import storable
-from drumline.ledger.message import Message
+from drumline import conf, storable
 from drumline.ledger.statements import TRACEBACK_LIMIT, event
 from drumline.logs import get_logger
+from drumline.message import Message
 from drumline.models import Announcement, DurableTask, Worker
 
 logger = get_logger(__name__)
@@ -277,7 +276,7 @@ def _discard_waiting(rows: Collection[DurableTask], *, expired: bool) -> None:
 
 
 def _announce(rows: Iterable[DurableTask]) -> None:
-    """Leave it to the relay to make these ends known to Celery; see `drumline.ledger.announcements`."""
+    """Leave it to the relay to make these ends known to Celery; see `drumline.relay.announcements`."""
     ends = [Announcement(task_id=row.id) for row in rows]
     if ends:
         Announcement.objects.bulk_create(ends, ignore_conflicts=True)

@@ -15,9 +15,9 @@ from django.db import connection
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from drumline.ledger import storable
-from drumline.ledger.message import Message
+from drumline import storable
 from drumline.ledger.pooling import is_pooled
+from drumline.message import Message
 from drumline.models import Announcement, DurableTask
 
 State = DurableTask.State

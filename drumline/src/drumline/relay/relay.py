@@ -14,14 +14,14 @@ from django.db import models, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 
-from drumline import conf
-from drumline.ledger import services, storable
-from drumline.ledger.announcements import ResultsUnavailableError, announce_ends
-from drumline.ledger.message import Message
-from drumline.ledger.publishing import PublishError, RefusedError, breaker, publish
+from drumline import conf, storable
+from drumline.broker.depth import empty_queues
+from drumline.broker.publishing import PublishError, RefusedError, breaker, publish
+from drumline.ledger import services
 from drumline.logs import get_logger
+from drumline.message import Message
 from drumline.models import DurableTask, Worker
-from drumline.relay.depth import empty_queues
+from drumline.relay.announcements import ResultsUnavailableError, announce_ends
 
 logger = get_logger(__name__)
 

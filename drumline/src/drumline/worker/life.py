@@ -23,16 +23,17 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from drumline.ledger import services, storable
-from drumline.ledger.database_errors import is_unavailable
-from drumline.ledger.message import ledger_id
+from drumline import storable
+from drumline.broker.depth import queue_depths
+from drumline.celery_hooks.duty import Duty
+from drumline.celery_hooks.pools import blocks_the_loop
+from drumline.ledger import services
+from drumline.ledger.outages import is_unavailable
 from drumline.logs import get_logger
+from drumline.message import ledger_id
 from drumline.models import DurableTask, Worker
-from drumline.relay.depth import queue_depths
-from drumline.worker.duty import Duty
+from drumline.systemd import sd_notify
 from drumline.worker.names import NameTakenError, living
-from drumline.worker.notify import sd_notify
-from drumline.worker.pools import blocks_the_loop
 from drumline.worker.process import this_process
 
 logger = get_logger(__name__)

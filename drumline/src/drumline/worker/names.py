@@ -10,7 +10,7 @@ from drumline import conf
 from drumline.ledger import services
 from drumline.logs import get_logger
 from drumline.models import Worker
-from drumline.worker.notify import sd_notify
+from drumline.systemd import sd_notify
 from drumline.worker.process import has_ended
 
 logger = get_logger(__name__)

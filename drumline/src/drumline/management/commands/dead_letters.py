@@ -9,9 +9,9 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
-from drumline.ledger.message import ledger_id
 from drumline.ledger.selectors import dead_letters, task_arguments, task_by_id, task_id
 from drumline.ledger.services import tasks_discard, tasks_requeue
+from drumline.message import ledger_id
 from drumline.models import DurableTask
 
 

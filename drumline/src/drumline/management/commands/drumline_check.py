@@ -10,14 +10,9 @@ from django.db import DatabaseError, InterfaceError, transaction
 from drumline.application import application
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems, pooling_problems
-from drumline.preflight.tasks import (
-    routing_notes,
-    schedule_problems,
-    serving_problems,
-    task_notes,
-    task_problems,
-    waiting_problems,
-)
+from drumline.preflight.queues import routing_notes, serving_problems, waiting_problems
+from drumline.preflight.schedules import schedule_problems, unserved_schedules
+from drumline.preflight.task_options import task_notes, task_problems
 
 
 class Command(BaseCommand):
@@ -47,7 +42,7 @@ class Command(BaseCommand):
             if options["serve"] is not None:
                 # A savepoint, since the first release is checked before there are tables.
                 with transaction.atomic():
-                    problems += waiting_problems(served)
+                    problems += [*waiting_problems(served), *unserved_schedules(served)]
         except (DatabaseError, InterfaceError) as error:
             self.stdout.write(f"note: the database was not asked: {error}".strip())
         notes = (settings_notes(application()), task_notes(application()), routing_notes(application()))

@@ -31,7 +31,7 @@ OPEN = {DurableTask.State.QUEUED, DurableTask.State.RUNNING}
 class Command(BaseCommand):
     """Check everything that can be checked before anything is sent."""
 
-    help = "Send a task: enqueue core.ping --queue high --wait 10"
+    help = "Send a task: enqueue drumline.ping --queue high --wait 10"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the task, its arguments, --queue and --wait."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from drumline.health.tasks import ping
 from drumline.ledger.selectors import workers_alive
 from drumline.models import DurableTask, Worker
+from drumline.tasks import ping
 
 # A worker of one queue cannot be addressed: pings that keep a process busy for a moment make its siblings take part.
 BUSY_SECONDS = 0.2

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from drumline.application import application
+from drumline.broker.depth import queue_depths
 from drumline.ledger.selectors import (
     QueueState,
     queue_states,
@@ -17,7 +18,6 @@ from drumline.ledger.selectors import (
 from drumline.ledger.services import tasks_move
 from drumline.management.commands.dead_letters import operator
 from drumline.preflight.routes import declared_queues, may_be_sent_to
-from drumline.relay.depth import queue_depths
 
 
 class Command(BaseCommand):

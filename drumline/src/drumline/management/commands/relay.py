@@ -13,7 +13,7 @@ from drumline.health.heartbeats import PUBLISHING, heartbeat_write
 from drumline.logs import get_logger
 from drumline.relay.listening import Listener
 from drumline.relay.relay import ROUND, Relay
-from drumline.worker.notify import sd_notify
+from drumline.systemd import sd_notify
 
 logger = get_logger(__name__)
 

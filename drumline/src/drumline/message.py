@@ -14,8 +14,8 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import dumps as kombu_dumps
 from kombu.serialization import prepare_accept_content
 
+from drumline import storable
 from drumline.application import application
-from drumline.ledger import storable
 
 # What only the sender's own call to the broker needs.
 TRANSIENT = {"retry", "retry_policy", "declare", "timeout", "confirm_timeout", "serializer"}

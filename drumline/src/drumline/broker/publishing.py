@@ -12,11 +12,10 @@ from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
 from kombu.pools import producers
 
-from drumline import conf
+from drumline import conf, storable
 from drumline.application import application
-from drumline.ledger import storable
-from drumline.ledger.message import Message
 from drumline.logs import get_logger
+from drumline.message import Message
 
 logger = get_logger(__name__)
 

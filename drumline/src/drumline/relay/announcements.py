@@ -17,13 +17,13 @@ from celery.exceptions import NotRegistered, TaskRevokedError
 from django.db import transaction
 from kombu.serialization import loads
 
+from drumline import storable
 from drumline.application import application
-from drumline.ledger import storable
-from drumline.ledger.database_errors import is_unavailable
-from drumline.ledger.message import Message
-from drumline.ledger.publishing import RefusedError
+from drumline.broker.publishing import RefusedError
+from drumline.ledger.outages import is_unavailable
 from drumline.ledger.services import skipping_locked
 from drumline.logs import get_logger
+from drumline.message import Message
 from drumline.models import Announcement, DurableTask
 
 logger = get_logger(__name__)

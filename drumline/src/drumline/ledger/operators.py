@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from drumline.ledger import services
-from drumline.ledger.message import ledger_id
+from drumline.message import ledger_id
 from drumline.models import DurableTask
 
 

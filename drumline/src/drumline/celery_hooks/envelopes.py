@@ -14,8 +14,8 @@ from celery.exceptions import InvalidTaskError
 from kombu.transport import virtual
 from kombu.utils.json import loads
 
-from drumline.ledger.storable import error_text
 from drumline.logs import get_logger
+from drumline.storable import error_text
 
 logger = get_logger(__name__)
 

@@ -8,16 +8,18 @@ from celery import Task, bootsteps, signals
 from celery.worker.consumer import Consumer
 from django.db import close_old_connections
 
-from drumline.ledger import running, services, storable
-from drumline.ledger.message import ledger_id
+from drumline import storable
+from drumline.celery_hooks import envelopes, pools
+from drumline.ledger import services
 from drumline.logs import get_logger
-from drumline.worker import envelopes, life, names, pools
-from drumline.worker.notify import sd_notify
+from drumline.message import ledger_id
+from drumline.systemd import sd_notify
+from drumline.worker import claims, life, names
 
 logger = get_logger(__name__)
 
 STOCK_REQUEST = Task.Request
-OUR_REQUEST = "drumline.worker.request:LedgerRequest"
+OUR_REQUEST = "drumline.celery_hooks.request:LedgerRequest"
 # Seconds between two connections, when the first ended at once.
 PAUSE = 2.0
 CELERY_ON_DECODE_ERROR = Consumer.on_decode_error
@@ -90,7 +92,7 @@ def begin_life(sender: Any, **_: Any) -> None:
     if life.current() is not None:
         return
     # Pools without processes close in this one.
-    this = life.begin(sender.controller, before_end=running.close_before_leaving)
+    this = life.begin(sender.controller, before_end=claims.close_before_leaving)
     sd_notify("READY=1", f"STATUS={this.status()}")
     this.start()
     if not pools.has_processes(sender.controller.pool):

@@ -7,7 +7,7 @@ where somebody is signed in by other means than a session.
 
 from typing import TYPE_CHECKING, Any
 
-from drumline.ledger.message import Message
+from drumline.message import Message
 from drumline.models import DurableTask
 
 if TYPE_CHECKING:

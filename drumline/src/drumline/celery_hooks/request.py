@@ -11,7 +11,7 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from drumline.ledger import services
-from drumline.ledger.message import ledger_id
+from drumline.message import ledger_id
 from drumline.worker import life
 
 logger = get_logger(__name__)

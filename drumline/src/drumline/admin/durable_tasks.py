@@ -1,54 +1,25 @@
-"""The ledger's pages: look at tasks, run dead letters again, give them up; and what Drumline writes itself, to read."""
+"""The ledger's page: look at tasks, requeue dead letters, discard what is not worth running."""
 
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
-from celery import Celery
 from django.contrib import admin, messages
-from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django_celery_beat import admin as beat_admin
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
+from drumline.admin.read_only import BoundedPaginator, ReadOnlyAdmin
 from drumline.application import application
-from drumline.beat.forms import CrontabForm, IntervalForm, PeriodicTaskForm, SolarForm
 from drumline.ledger import selectors, services
-from drumline.ledger.message import ledger_id
-from drumline.models import CodeScheduleEntry, DurableTask, Heartbeat, MissedRuns, Worker
+from drumline.message import ledger_id
+from drumline.models import DurableTask, Worker
 
 State = DurableTask.State
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the class is not generic at run time
-    """Rows that only the software writes."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds one by hand."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Nobody changes one by hand."""
-        return False
-
-
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than anyone turns pages: ten million rows are not counted for each look at fifty."""
-
-    LIMIT = 5000
-
-    @cached_property
-    def count(self) -> int:
-        """Return the number of rows, or the limit."""
-        rows: Any = self.object_list
-        return int(rows.order_by().values("pk")[: self.LIMIT].count())
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -225,128 +196,6 @@ class DurableTaskAdmin(ReadOnlyAdmin):
     def _report(self, request: HttpRequest, what: str, done: int, number: int, others: str) -> None:
         rest = f"; {number - done} were {others}" if done < number else ""
         self.message_user(request, f"{done} of {number} {what}{rest}.", messages.WARNING if rest else messages.SUCCESS)
-
-
-class AliveFilter(admin.SimpleListFilter):
-    """A worker's row is one life; those that ended are kept as long as finished tasks."""
-
-    title = "life"
-    parameter_name = "life"
-
-    def lookups(self, _request: HttpRequest, _model_admin: Any) -> Iterable[tuple[str, str]]:
-        """Return the choices."""
-        return [("on", "Goes on"), ("ended", "Ended")]
-
-    def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Filter."""
-        return queryset.filter(stopped_at__isnull=self.value() == "on") if self.value() else queryset
-
-
-@admin.register(Worker)
-class WorkerAdmin(ReadOnlyAdmin):
-    """Who works, and who did."""
-
-    list_display = (
-        "name",
-        "host",
-        "pid",
-        "queues",
-        "running",
-        "done",
-        "started_at",
-        "beat_at",
-        "stopped_at",
-        "trouble",
-    )
-    list_filter = (AliveFilter, "host")
-    search_fields = ("name", "host")
-    ordering = ("-beat_at",)
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Keep the row: by it the relay knows that a worker lives."""
-        return False
-
-
-@admin.register(Heartbeat)
-class HeartbeatAdmin(ReadOnlyAdmin):
-    """Which beats and relays are alive."""
-
-    list_display = ("name", "host", "pid", "at")
-
-
-@admin.register(CodeScheduleEntry)
-class CodeScheduleEntryAdmin(ReadOnlyAdmin):
-    """Which periodic tasks the code owns."""
-
-    list_display = ("periodic_task",)
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Keep the mark: without it the entry would belong to nobody."""
-        return False
-
-
-@admin.register(MissedRuns)
-class MissedRunsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Which periodic tasks have another policy for missed runs than `once`."""
-
-    list_display = ("periodic_task", "policy")
-    list_filter = ("policy",)
-
-
-class MissedRunsInline(admin.StackedInline):  # type: ignore[type-arg]
-    """The policy, on the page where a periodic task is edited; without a row it is `once`."""
-
-    model = MissedRuns
-    extra = 0
-
-
-class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # the library ships no types
-    """The library's page, with everything checked before it is saved, and the policy for missed runs."""
-
-    # The library's own holds a script, which a strict Content-Security-Policy refuses.
-    change_form_template = "drumline/change_periodic_task.html"
-    form = PeriodicTaskForm
-    inlines = (MissedRunsInline,)
-    fieldsets = tuple(
-        (
-            name,
-            {**options, "fields": [field for field in options["fields"] if field not in PeriodicTaskForm.Meta.exclude]},
-        )
-        for name, options in beat_admin.PeriodicTaskAdmin.fieldsets
-    )
-
-    @property
-    def celery_app(self) -> Celery:
-        """Return the application whose tasks "Run selected tasks" knows."""
-        return application()
-
-
-class CrontabScheduleAdmin(beat_admin.CrontabScheduleAdmin):  # type: ignore[misc]
-    """The library's page, for crontabs that are due some day."""
-
-    form = CrontabForm
-
-
-class IntervalScheduleAdmin(beat_admin.IntervalScheduleAdmin):  # type: ignore[misc]
-    """The library's page, for intervals that advance."""
-
-    form = IntervalForm
-
-
-class SolarScheduleAdmin(beat_admin.SolarScheduleAdmin):  # type: ignore[misc]
-    """For events of the sun that can be computed."""
-
-    form = SolarForm
-
-
-for model, model_admin in (
-    (PeriodicTask, PeriodicTaskAdmin),
-    (CrontabSchedule, CrontabScheduleAdmin),
-    (IntervalSchedule, IntervalScheduleAdmin),
-    (SolarSchedule, SolarScheduleAdmin),
-):
-    admin.site.unregister(model)
-    admin.site.register(model, model_admin)
 
 
 def _ids(rows: QuerySet[DurableTask]) -> list[UUID]:

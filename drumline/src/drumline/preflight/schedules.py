@@ -1,0 +1,25 @@
+"""Which entries of the schedule beat would leave out, and which are sent to a queue that nobody serves."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from celery import Celery
+from celery.schedules import maybe_schedule
+from django_celery_beat.models import PeriodicTask
+
+from drumline.beat.due import check_schedule
+
+
+def schedule_problems(app: Celery) -> Iterator[str]:
+    """Yield one line for each entry of the code's schedule that beat would leave out."""
+    for name, entry in (app.conf.beat_schedule or {}).items():
+        try:
+            check_schedule(maybe_schedule(entry["schedule"] if isinstance(entry, Mapping) else entry.schedule))
+        except Exception as error:  # noqa: BLE001  Celery has a class of its own for each kind of mistake
+            yield f"beat_schedule {name} cannot be followed ({error}): beat leaves it out; correct its schedule"
+
+
+def unserved_schedules(served: Iterable[str]) -> Iterator[str]:
+    """Yield one line for each enabled periodic task that is sent to a queue that is not served."""
+    entries = PeriodicTask.objects.filter(enabled=True, queue__isnull=False).exclude(queue="")
+    for name, queue in entries.exclude(queue__in=set(served)).values_list("name", "queue"):
+        yield f"queue {queue} is not served, and the periodic task {name!r} sends to it; change it in the admin"
