@@ -189,14 +189,14 @@ def test_the_event_of_a_sent_task_follows_its_message_and_never_waits_for_the_br
     events.psubscribe("*celeryev*")
 
     code = """
-from drumline.sending import enqueue
+from drumline.celery_hooks.producer import LedgerProducer
 from probe.tasks import note
 app.conf.update(CELERY_TASK_SEND_SENT_EVENT=True)
 assert app.conf.task_send_sent_event
 # Whatever uses Celery's own connection waits for the broker as long as Celery's settings say.
 def refuse(self):
     raise AssertionError('the connection with the long patience')
-enqueue.LedgerProducer._real = property(refuse)
+LedgerProducer._real = property(refuse)
 for _ in range(3):
     note.delay('x', 'sent')
 try:

@@ -166,7 +166,7 @@ def test_a_worker_on_rabbitmq_needs_no_client_of_redis():
     told = run(
         "-c",
         "import sys; sys.modules['redis'] = None; import django; django.setup(); "
-        "from drumline.worker import envelopes; envelopes.install(); print('ready')",
+        "from drumline.celery_hooks import envelopes; envelopes.install(); print('ready')",
         CELERY_BROKER_URL="amqp://app:p@127.0.0.1:1/drumline",
     )
     assert told.stdout == "ready\n", told.stderr
