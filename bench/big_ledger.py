@@ -9,9 +9,10 @@ FINISHED, WAITING, CLAIMS = int(os.environ.get("BENCH_FINISHED", "10_000_000")),
 PLANS = Path("build/ledger-plans.txt")
 
 ROWS = """INSERT INTO drumline_ledger (id, name, queue, message, created_at, due_at, state, published_at, finished_at,
-    max_attempts)
+    max_attempts, priority, run, attempt, retries, generation, parent_id, root_id, error, traceback, history)
 SELECT gen_random_uuid(), 'bench.noop', 'default', repeat('x', 400), now() - interval '1 hour',
-    now() - interval '1 hour', {state}, now() - n * interval '1 millisecond', {finished}, 3
+    now() - interval '1 hour', {state}, now() - n * interval '1 millisecond', {finished}, 3,
+    0, 0, 0, 0, 0, '', '', '', '', '[]'
 FROM generate_series(1, {count}) n"""
 
 MEASURE = """

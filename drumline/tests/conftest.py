@@ -1,9 +1,13 @@
 """The package's own tests: no socket, no broker, and nothing of the repository around it."""
 
+from importlib.util import find_spec
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import DatabaseError
 from django.test import Client
+
+collect_ignore = [] if find_spec("django_celery_beat") else ["beat"]
 
 
 @pytest.fixture(autouse=True, scope="session")

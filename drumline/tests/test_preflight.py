@@ -8,7 +8,6 @@ from celery import Celery, current_app
 from celery.app.routes import MapRoute
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from kombu import Exchange, Queue
 
 from drumline.preflight import celery_settings
@@ -16,7 +15,6 @@ from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
 from drumline.preflight.queues import serving_problems, waiting_problems
 from drumline.preflight.routes import routed_queues
-from drumline.preflight.schedules import schedule_problems, unserved_schedules
 from drumline.preflight.task_options import task_notes, task_problems
 
 
@@ -78,7 +76,6 @@ def test_a_served_queue_that_is_not_declared_is_named():
         ("worker_prefetch_multiplier", 4),
         ("task_create_missing_queues", True),
         ("broker_connection_max_retries", 100),
-        ("beat_scheduler", "celery.beat:PersistentScheduler"),
         ("enable_utc", False),
         ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler"),
         ("broker_connection_retry", False),
@@ -123,6 +120,28 @@ def test_a_dangerous_setting_is_named(setting, value):
     problems = list(settings_problems(app))
     assert len(problems) == 1
     assert problems[0].startswith(setting.replace("_write_", "_"))
+
+
+@pytest.mark.parametrize(
+    ("installed", "scheduler", "schedule", "said"),
+    [
+        (True, "drumline.beat.scheduler:Scheduler", {"nightly": {}}, None),
+        (True, "celery.beat:PersistentScheduler", {}, "one host; set it to drumline.beat.scheduler:Scheduler"),
+        (False, "celery.beat:PersistentScheduler", {}, None),
+        (False, "celery.beat:PersistentScheduler", {"nightly": {}}, "pip install 'drumline[beat]'"),
+        (False, "drumline.beat.scheduler:Scheduler", {}, 'add "django_celery_beat" and "drumline.beat"'),
+        (False, "django", {}, "two beats send each run twice; pip install"),
+    ],
+)
+def test_a_scheduler_that_loses_or_doubles_runs_is_named_with_what_the_project_lacks(
+    monkeypatch, installed, scheduler, schedule, said
+):
+    monkeypatch.setattr(celery_settings.apps, "is_installed", lambda name: installed or name != "drumline.beat")
+    app = Celery("scheduled", set_as_current=False)
+    app.conf.update(beat_scheduler=scheduler, beat_schedule=schedule)
+    problems = [line for line in settings_problems(app) if line.startswith("beat_scheduler")]
+    assert len(problems) == (said is not None)
+    assert not said or said in problems[0]
 
 
 @pytest.mark.parametrize("setting", ["control_queue_durable", "event_queue_durable"])
@@ -231,19 +250,6 @@ def test_a_route_on_which_celery_fails_is_a_problem(routes, said):
     assert said in problem
 
 
-def test_an_entry_of_the_schedule_that_beat_cannot_follow_is_a_problem():
-    app = Celery("schedule", set_as_current=False)
-    app.conf.beat_schedule = {
-        "fine": {"task": "x", "schedule": 60},
-        "nothing": {"task": "x", "schedule": 0},
-        "none": {"task": "x"},
-    }
-    assert [line.split(" cannot")[0] for line in schedule_problems(app)] == [
-        "beat_schedule nothing",
-        "beat_schedule none",
-    ]
-
-
 def test_what_a_route_decides_by_arguments_is_noted_as_unread():
     app = Celery("routes", set_as_current=False)
     app.conf.task_routes = needs_arguments
@@ -269,15 +275,6 @@ def test_tasks_that_wait_in_a_queue_that_is_not_served_are_a_problem(monkeypatch
 
 
 @pytest.mark.django_db
-def test_an_operators_entry_that_sends_to_a_queue_that_is_not_served_is_a_problem():
-    every = IntervalSchedule.objects.create(every=1, period="hours")
-    PeriodicTask.objects.create(name="mine", task="drumline.ping", interval=every, queue="bulk")
-    PeriodicTask.objects.create(name="routed", task="drumline.ping", interval=every)
-    [problem] = unserved_schedules(["high", "default", "low"])
-    assert problem.startswith("queue bulk is not served, and the periodic task 'mine' sends to it")
-
-
-@pytest.mark.django_db
 def test_a_database_without_tables_is_noted_and_not_a_crash(capsys, monkeypatch):
     def no_table():
         raise DatabaseError('relation "drumline_ledger" does not exist')
@@ -296,7 +293,6 @@ def test_a_database_without_tables_is_noted_and_not_a_crash(capsys, monkeypatch)
         ("broker_transport_options", {"visibility_timeout": "two hours"}),
         ("broker_url", "redis://[::1"),
         ("accept_content", 7),
-        ("beat_schedule", ["nightly"]),
     ],
 )
 def test_a_value_that_no_check_expects_is_a_problem_and_not_a_traceback(monkeypatch, setting, value):

@@ -13,7 +13,7 @@ from tests.support.paths import BIN, PROJECT, PYTHON
 from tests.support.waiting import wait_until
 
 SETTINGS = """
-INSTALLED_APPS += ["django_celery_beat", "drumline", "jobs"]
+INSTALLED_APPS += ["django_celery_beat", "drumline", "drumline.beat", "jobs"]
 CELERY_BROKER_URL = "{broker}"
 CELERY_BEAT_SCHEDULER = "drumline.beat.scheduler:Scheduler"
 """

@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "drumline",
+    "drumline.beat",
     "apps.api",
     "apps.users",
     "apps.notifications",

@@ -1,8 +1,7 @@
 """What Drumline remembers in the database."""
 
 from django.db import models
-from django.db.models import Q, Value
-from django_celery_beat.models import PeriodicTask
+from django.db.models import Q
 
 
 class DurableTask(models.Model):
@@ -26,8 +25,8 @@ class DurableTask(models.Model):
     name = models.CharField(max_length=255)
     queue = models.CharField(max_length=255)
     # Messages of one queue overtake each other only by priority.
-    priority = models.SmallIntegerField(db_default=0)
-    state = models.SmallIntegerField(choices=State.choices, db_default=State.QUEUED)
+    priority = models.SmallIntegerField(default=0)
+    state = models.SmallIntegerField(choices=State.choices, default=State.QUEUED)
     # All that is published, as JSON: body, headers, properties and routing (drumline.message.Message).
     message = models.TextField()
 
@@ -41,23 +40,23 @@ class DurableTask(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     # Grows with every claim and never goes back, so that a close names exactly one run.
-    run = models.IntegerField(db_default=0)
+    run = models.IntegerField(default=0)
     # How often it was started, and how many of these starts were retries that the task itself asked for.
-    attempt = models.IntegerField(db_default=0)
-    retries = models.IntegerField(db_default=0)
+    attempt = models.IntegerField(default=0)
+    retries = models.IntegerField(default=0)
     max_attempts = models.IntegerField()
     # How often the task replaced itself by another under the same id (Celery's Task.replace).
-    generation = models.SmallIntegerField(db_default=0)
+    generation = models.SmallIntegerField(default=0)
     # The Worker that claimed it last.
     worker_id = models.UUIDField(null=True)
-    parent_id = models.CharField(max_length=255, db_default="")
-    root_id = models.CharField(max_length=255, db_default="")
+    parent_id = models.CharField(max_length=255, default="")
+    root_id = models.CharField(max_length=255, default="")
 
     # Why it is dead or was discarded.
-    error = models.TextField(db_default="")
-    traceback = models.TextField(db_default="")
+    error = models.TextField(default="")
+    traceback = models.TextField(default="")
     # What went wrong before and who did what, oldest first: [{"at": …, "what": …, "worker": …, "error": …, "by": …}]
-    history = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+    history = models.JSONField(default=list)
 
     class Meta:
         db_table = "drumline_ledger"
@@ -105,7 +104,7 @@ class Worker(models.Model):
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     # Which process that is, for another one of the same machine (drumline.worker.process); empty when it is unknown.
-    process = models.CharField(max_length=255, db_default="")
+    process = models.CharField(max_length=255, default="")
     queues = models.CharField(max_length=1000)
     started_at = models.DateTimeField()
     # Grows with every heartbeat: the relay watches it change by its own clock, and no two clocks are compared.
@@ -143,35 +142,3 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} on {self.host}"
-
-
-class CodeScheduleEntry(models.Model):
-    """Marks a periodic task as defined by the code; every other one belongs to an operator."""
-
-    periodic_task = models.OneToOneField(PeriodicTask, on_delete=models.CASCADE, related_name="code_entry")
-
-    class Meta:
-        verbose_name_plural = "code schedule entries"
-
-    def __str__(self) -> str:
-        return str(self.periodic_task.name)
-
-
-class MissedRuns(models.Model):
-    """What becomes of a periodic task's runs that were due while no beat ran; without a row it is `once`."""
-
-    class Policy(models.TextChoices):
-        """How many of the missed runs are made up."""
-
-        ONCE = "once", "once: one run for all that were missed"
-        ALL = "all", "all: every run that was missed"
-        SKIP = "skip", "skip: none, the next one is the next that is due"
-
-    periodic_task = models.OneToOneField(PeriodicTask, on_delete=models.CASCADE, related_name="missed_runs")
-    policy = models.CharField(max_length=10, choices=Policy.choices, default=Policy.ONCE)
-
-    class Meta:
-        verbose_name_plural = "missed runs"
-
-    def __str__(self) -> str:
-        return f"{self.periodic_task.name}: {self.policy}"

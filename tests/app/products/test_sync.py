@@ -16,7 +16,7 @@ from django_celery_beat.models import PeriodicTask
 
 from apps.products import services, supplier, tasks
 from apps.products.models import InventorySync, Product
-from drumline.models import MissedRuns
+from drumline.beat.models import MissedRuns
 from tests.app.shop import a_product, retried, stock
 from tests.counterparts.supplier import supplier_server
 from tests.support.ports import free_port

@@ -1,7 +1,6 @@
 """The ledger's pages: look at tasks, requeue and discard them; and what Drumline writes itself, to read."""
 
 from drumline.admin.durable_tasks import DurableTaskAdmin
-from drumline.admin.periodic_tasks import PeriodicTaskAdmin
 from drumline.admin.processes import HeartbeatAdmin, WorkerAdmin
 from drumline.admin.read_only import BoundedPaginator, ReadOnlyAdmin
 
@@ -9,7 +8,6 @@ __all__ = [
     "BoundedPaginator",
     "DurableTaskAdmin",
     "HeartbeatAdmin",
-    "PeriodicTaskAdmin",
     "ReadOnlyAdmin",
     "WorkerAdmin",
 ]

@@ -16,8 +16,8 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
 
 from drumline.beat.due import check_schedule
+from drumline.beat.models import CodeScheduleEntry, MissedRuns
 from drumline.logs import get_logger
-from drumline.models import CodeScheduleEntry, MissedRuns
 
 logger = get_logger(__name__)
 

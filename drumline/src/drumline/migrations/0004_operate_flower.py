@@ -2,7 +2,8 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("drumline", "0003_missed_runs")]
+    # 0003 moved to drumline.beat.
+    dependencies = [("drumline", "0002_ledger")]
 
     operations = [
         migrations.AlterModelOptions(

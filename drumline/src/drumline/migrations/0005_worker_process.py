@@ -1,5 +1,7 @@
 from django.db import migrations, models
 
+from drumline.migrations._operations import AddFieldWithDefault
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -7,9 +9,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
+        AddFieldWithDefault(
             model_name="worker",
             name="process",
-            field=models.CharField(db_default="", max_length=255),
+            field=models.CharField(default="", max_length=255),
         ),
     ]

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from drumline.migrations._operations import AddFieldWithDefault
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -15,9 +17,9 @@ class Migration(migrations.Migration):
                 ("task_id", models.UUIDField(primary_key=True, serialize=False)),
             ],
         ),
-        migrations.AddField(
+        AddFieldWithDefault(
             model_name="durabletask",
             name="run",
-            field=models.IntegerField(db_default=0),
+            field=models.IntegerField(default=0),
         ),
     ]

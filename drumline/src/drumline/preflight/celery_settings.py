@@ -8,7 +8,11 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.app.defaults import SETTING_KEYS
+from django.apps import apps
 from django.conf import settings
+
+# What beat is to run.
+SCHEDULER = "drumline.beat.scheduler:Scheduler"
 
 # Formats that run code when they are read.
 UNSAFE_CONTENT = {"pickle", "application/x-python-serialize"}
@@ -46,16 +50,6 @@ WRONG: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "its messages have no headers, so the ledger keeps no task; set it to 2",
     ),
     ("enable_utc", operator.not_, "due times depend on each host's own time zone; set it to True"),
-    (
-        "beat_scheduler",
-        "celery.beat:PersistentScheduler".__eq__,
-        "its state is a file of one host; set it to drumline.beat.scheduler:Scheduler",
-    ),
-    (
-        "beat_scheduler",
-        "django_celery_beat.schedulers:DatabaseScheduler".__eq__,
-        "two beats send each run twice; set it to drumline.beat.scheduler:Scheduler, which keeps the same entries",
-    ),
 )
 
 
@@ -67,6 +61,7 @@ def settings_problems(app: Celery) -> Iterator[str]:
         value = app.conf[setting]
         if is_wrong(value):
             yield f"{setting} is {value!r}: {why}"
+    yield from _scheduler_problems(app)
     yield from _broker_problems(app)
     yield from _misspelt(app)
 
@@ -78,6 +73,18 @@ def settings_notes(app: Celery) -> Iterator[str]:
             "result_backend is not django-db: a chord's body can be lost, or start too early, when a process dies; "
             "everything but chords is as safe"
         )
+
+
+def _scheduler_problems(app: Celery) -> Iterator[str]:
+    scheduler, installed = app.conf.beat_scheduler, apps.is_installed("drumline.beat")
+    add = 'add "django_celery_beat" and "drumline.beat" to INSTALLED_APPS'
+    ours = f"set it to {SCHEDULER}" if installed else f"pip install 'drumline[beat]', {add}, and set it to {SCHEDULER}"
+    if scheduler == SCHEDULER and not installed:
+        yield f"beat_scheduler is {scheduler!r}, whose tables are missing: beat does not start; {add} and migrate"
+    elif scheduler == "celery.beat:PersistentScheduler" and (installed or app.conf.beat_schedule):
+        yield f"beat_scheduler is {scheduler!r}: its state is a file of one host; {ours}"
+    elif scheduler in {"django", "django_celery_beat.schedulers:DatabaseScheduler"}:
+        yield f"beat_scheduler is {scheduler!r}: two beats send each run twice; {ours}, which keeps the same entries"
 
 
 def _content_problems(app: Celery) -> Iterator[str]:

@@ -25,7 +25,7 @@ logger = get_logger(__name__)
 CHUNK = 1000
 
 COLUMNS = """id, name, queue, priority, message, created_at, due_at, expires_at, published_at, retries, max_attempts,
-    generation, parent_id, root_id"""
+    generation, parent_id, root_id, state, run, attempt, error, traceback, history"""
 # A task that replaces itself (Task.replace) comes again under its own id; every other second time is the same task.
 REPLACE = """ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = excluded.queue, priority = excluded.priority,
     message = excluded.message, state = 0, due_at = excluded.due_at, expires_at = excluded.expires_at,
@@ -111,7 +111,7 @@ def _insert(rows: Sequence[dict[str, Any]]) -> set[UUID]:
         statement = f"""INSERT INTO drumline_ledger ({COLUMNS})
             SELECT id, name, queue, priority, message, statement_timestamp(), COALESCE(due_at, statement_timestamp()),
                 expires_at, CASE WHEN published THEN statement_timestamp() END, retries, max_attempts, generation,
-                parent_id, root_id
+                parent_id, root_id, 0, 0, 0, '', '', '[]'
             FROM json_to_recordset(%s::json) AS row (id uuid, name text, queue text, priority smallint, message text,
                 due_at timestamptz, expires_at timestamptz, published boolean, retries int, max_attempts int,
                 generation smallint, parent_id text, root_id text)
@@ -129,6 +129,7 @@ def _insert(rows: Sequence[dict[str, Any]]) -> set[UUID]:
     with connection.cursor() as cursor:
         for row in rows:
             values = {
+                **{field.name: field.get_default() for field in fields},
                 **row,
                 "created_at": now,
                 "due_at": row["due_at"] or now,

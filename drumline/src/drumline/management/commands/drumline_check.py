@@ -2,8 +2,10 @@
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, transaction
 
@@ -11,7 +13,6 @@ from drumline.application import application
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems, pooling_problems
 from drumline.preflight.queues import routing_notes, serving_problems, waiting_problems
-from drumline.preflight.schedules import schedule_problems, unserved_schedules
 from drumline.preflight.task_options import task_notes, task_problems
 
 
@@ -32,8 +33,10 @@ class Command(BaseCommand):
             *_read("the Celery settings", settings_problems(application())),
             *_read("the Django settings", django_problems()),
             *_read("the tasks' options", task_problems(application())),
-            *_read("beat_schedule", schedule_problems(application())),
         ]
+        beat = import_module("drumline.beat.preflight") if apps.is_installed("drumline.beat") else None
+        if beat is not None:
+            problems += _read("beat_schedule", beat.schedule_problems(application()))
         served = set(filter(None, map(str.strip, (options["serve"] or "").split(","))))
         if options["serve"] is not None:
             problems += _read("the queues and routes", serving_problems(application(), served))
@@ -42,7 +45,8 @@ class Command(BaseCommand):
             if options["serve"] is not None:
                 # A savepoint, since the first release is checked before there are tables.
                 with transaction.atomic():
-                    problems += [*waiting_problems(served), *unserved_schedules(served)]
+                    problems += waiting_problems(served)
+                    problems += beat.unserved_schedules(served) if beat is not None else ()
         except (DatabaseError, InterfaceError) as error:
             self.stdout.write(f"note: the database was not asked: {error}".strip())
         notes = (settings_notes(application()), task_notes(application()), routing_notes(application()))

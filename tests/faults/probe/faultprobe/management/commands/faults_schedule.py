@@ -25,8 +25,8 @@ def add(*, name: str, policy: str, behind: int | None, **schedule: object) -> li
     if behind is not None:
         entry.last_run_at = entry.date_changed - timedelta(seconds=behind)
         entry.save()
-    if apps.is_installed("drumline"):
-        from drumline.models import MissedRuns
+    if apps.is_installed("drumline.beat"):
+        from drumline.beat.models import MissedRuns
 
         MissedRuns.objects.create(periodic_task=entry, policy=policy)
     return [entry.pk, (entry.last_run_at or entry.date_changed).isoformat()]

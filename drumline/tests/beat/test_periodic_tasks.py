@@ -6,7 +6,8 @@ import pytest
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from drumline.models import DurableTask, MissedRuns
+from drumline.beat.models import MissedRuns
+from drumline.models import DurableTask
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 from drumline.admin.read_only import ReadOnlyAdmin
 from drumline.application import application
 from drumline.beat.forms import CrontabForm, IntervalForm, PeriodicTaskForm, SolarForm
-from drumline.models import CodeScheduleEntry, MissedRuns
+from drumline.beat.models import CodeScheduleEntry, MissedRuns
 
 
 @admin.register(CodeScheduleEntry)
@@ -42,7 +42,7 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
     """The library's page, with everything checked before it is saved, and the policy for missed runs."""
 
     # The library's own holds a script, which a strict Content-Security-Policy refuses.
-    change_form_template = "drumline/change_periodic_task.html"
+    change_form_template = "drumline_beat/change_periodic_task.html"
     form = PeriodicTaskForm
     inlines = (MissedRunsInline,)
     fieldsets = tuple(

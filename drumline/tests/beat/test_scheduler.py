@@ -20,9 +20,10 @@ from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from drumline.beat import scheduler as module
 from drumline.beat.due import ScheduleError, due_after, latest_due
+from drumline.beat.models import MissedRuns
 from drumline.beat.schedule import schedule_sync
 from drumline.beat.scheduler import Scheduler
-from drumline.models import DurableTask, MissedRuns
+from drumline.models import DurableTask
 
 VIENNA = ZoneInfo("Europe/Vienna")
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
