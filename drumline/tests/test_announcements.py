@@ -17,7 +17,7 @@ from drumline.models import Announcement, DurableTask
 from drumline.relay import announcements
 from drumline.relay.announcements import ResultsUnavailableError, announce_ends
 from drumline.relay.relay import Relay
-from drumline.worker import life
+from drumline.worker import heartbeat
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
@@ -175,7 +175,7 @@ def request(task_id: str) -> LedgerRequest:
 
 
 def test_a_late_delivery_does_not_revoke_a_task_that_has_ended(revoked, monkeypatch):
-    monkeypatch.setattr(life, "_life", None)
+    monkeypatch.setattr(heartbeat, "_thread", None)
     result = sent("55555555-0000-4000-8000-000000000000")
     run = PortableStatements().claim(uuid.UUID(result.id), 0.0, WORKER, [])
     PortableStatements().finish(WORKER, [run])
@@ -189,7 +189,7 @@ def test_a_late_delivery_does_not_revoke_a_task_that_has_ended(revoked, monkeypa
 
 
 def test_two_workers_that_find_a_task_revoked_announce_it_once(revoked, monkeypatch):
-    monkeypatch.setattr(life, "_life", None)
+    monkeypatch.setattr(heartbeat, "_thread", None)
     result = sent("66666666-0000-4000-8000-000000000000")
 
     for _ in range(2):

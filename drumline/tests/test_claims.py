@@ -13,7 +13,7 @@ from drumline.celery_hooks import tracer
 from drumline.ledger.outages import is_unavailable
 from drumline.ledger.statements import RunKey
 from drumline.worker import claims as module
-from drumline.worker import life
+from drumline.worker.heartbeat import HeartbeatThread
 
 REFUSALS = [
     psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
@@ -148,9 +148,8 @@ def test_a_message_that_says_no_time_can_be_claimed(header):
     assert tracer._published({"published": header}) == 0.0
 
 
-def test_the_worker_leaves_a_call_that_is_refused_and_repeats_one_whose_database_is_away(monkeypatch):
-    monkeypatch.setattr(life, "Duty", lambda _: None)
-    worker, calls = life.Life(SimpleNamespace(consumer=None)), []
+def test_the_worker_leaves_a_call_that_is_refused_and_repeats_one_whose_database_is_away():
+    worker, calls = HeartbeatThread(SimpleNamespace()), []
 
     def away() -> None:
         calls.append("away")

@@ -15,13 +15,13 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import register
 
 from drumline.broker.publishing import breaker
+from drumline.celery_hooks.signals import defer_refused
 from drumline.ledger import services
 from drumline.ledger.selectors import task_error
 from drumline.ledger.statements import PortableStatements, RunKey
 from drumline.message import Message, ledger_id
 from drumline.models import DurableTask
 from drumline.relay.announcements import announce_ends
-from drumline.worker import signals as worker_signals
 
 pytestmark = pytest.mark.django_db
 
@@ -254,7 +254,7 @@ def test_a_message_that_every_worker_refuses_is_a_dead_letter_with_the_reason_af
             if refuse == "reject":
                 signals.task_rejected.send(sender=None, message=message, exc=error)
             else:
-                worker_signals.defer_refused(message, error)
+                defer_refused(message, error)
 
     queued.refresh_from_db()
     assert queued.state == State.DEAD

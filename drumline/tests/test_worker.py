@@ -5,8 +5,12 @@ from types import SimpleNamespace
 import pytest
 from celery.worker import state
 
+from drumline.celery_hooks import signals
+from drumline.celery_hooks.controller import Controller
 from drumline.systemd import sd_notify
-from drumline.worker import life, signals
+from drumline.worker import watchdog
+from drumline.worker.heartbeat import HeartbeatThread
+from drumline.worker.watchdog import Watchdog
 
 
 def started(**queues) -> SimpleNamespace:
@@ -18,7 +22,7 @@ def started(**queues) -> SimpleNamespace:
         initial_prefetch_count=1,
         pool=SimpleNamespace(is_green=False, num_processes=1),
     )
-    return SimpleNamespace(app=app, consumer=consumer)
+    return SimpleNamespace(app=app, consumer=consumer, hostname="low-1@host")
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
     monkeypatch.setattr(state, "total_count", {"drumline.ping": 3, "x": 4})
     controller = started(consume_from={"low": 1, "high": 2})
     consumer, broker = controller.consumer, controller.consumer.connection
-    worker = life.Life(controller)
+    worker = Watchdog(Controller(controller))
     assert worker.status() == "high, low: 2 running, 5 done"
     broker.connected = False
     assert worker.status() == "high, low: waiting for the broker, 2 running"
@@ -67,9 +71,8 @@ def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
 
 @pytest.mark.django_db
 def test_no_heartbeat_follows_the_last_word(monkeypatch):
-    worker = life.Life(started(consume_from={}))
+    worker = HeartbeatThread(Controller(started(consume_from={})))
     alive = threading.Event()
-    monkeypatch.setattr(worker, "_watch", lambda: None)
     monkeypatch.setattr(worker, "_beat", alive.set)
     worker.start()
     assert alive.wait(10)
@@ -96,56 +99,62 @@ def ended(monkeypatch):
         reasons.append(why)
         raise SystemExit
 
-    monkeypatch.setattr(life, "end_process", end_process)
+    monkeypatch.setattr(watchdog, "end_process", end_process)
     return reasons
 
 
 @pytest.fixture
-def worker(monkeypatch):
+def controller() -> SimpleNamespace:
     controller = started(consume_from={"low": 1})
     controller.pool = SimpleNamespace()
-    worker = life.Life(controller)
-    monkeypatch.setattr(worker, "is_alive", lambda: True)
-    return worker
+    return controller
 
 
-def test_a_worker_that_cannot_take_its_queue_back_ends_itself(monkeypatch, worker, ended):
-    monkeypatch.setattr(life, "LOOK", 0)
-    monkeypatch.setattr(worker._duty, "restore", lambda _: ["the consumer of low was cancelled"])
-    worker.tick()
+@pytest.fixture
+def dog(controller) -> Watchdog:
+    return Watchdog(Controller(controller))
+
+
+def heartbeat(*, failed: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(failed=failed)
+
+
+def test_a_worker_that_cannot_take_its_queue_back_ends_itself(monkeypatch, dog, ended):
+    monkeypatch.setattr(watchdog, "LOOK", 0)
+    monkeypatch.setattr(dog._celery, "restore", lambda: ["the consumer of low was cancelled"])
+    dog.tick()
 
     with pytest.raises(SystemExit):
-        worker._watch_once()
+        dog._watch_once(heartbeat())
     assert ended == ["the consumer of low was cancelled, again and again for 0 s"]
 
 
-def test_a_worker_whose_heartbeat_has_no_thread_any_more_ends_itself(monkeypatch, worker, ended):
-    monkeypatch.setattr(worker, "is_alive", lambda: False)
-
+def test_a_worker_whose_heartbeat_has_no_thread_any_more_ends_itself(dog, ended):
     with pytest.raises(SystemExit):
-        worker._watch_once()
+        dog._watch_once(heartbeat(failed=True))
     assert ended == ["the thread that writes its heartbeat has ended"]
 
 
-def test_a_worker_that_holds_a_task_for_its_rate_limit_is_not_idle(worker):
-    worker.controller.consumer.task_buckets = {"free": None, "drumline.ping": SimpleNamespace(contents=[])}
-    assert not worker._holds_any()
+def test_a_worker_that_holds_a_task_for_its_rate_limit_is_not_idle(controller):
+    worker = Controller(controller)
+    controller.consumer.task_buckets = {"free": None, "drumline.ping": SimpleNamespace(contents=[])}
+    assert worker.is_idle()
 
-    worker.controller.consumer.task_buckets["drumline.ping"].contents.append("a task")
-    assert worker._holds_any()
+    controller.consumer.task_buckets["drumline.ping"].contents.append("a task")
+    assert not worker.is_idle()
 
 
 @pytest.mark.parametrize(("module", "ends"), [("celery.concurrency.solo", False), ("celery.concurrency.thread", True)])
 def test_an_event_loop_that_stands_still_while_the_solo_pool_runs_a_task_is_not_stuck(
-    monkeypatch, worker, ended, module, ends
+    monkeypatch, dog, ended, module, ends
 ):
-    worker.controller.pool = type("TaskPool", (), {"__module__": module})()
+    dog._celery._controller.pool = type("TaskPool", (), {"__module__": module})()
     monkeypatch.setattr(state, "active_requests", {1})
-    worker._ticked -= life.STUCK + 1
+    dog._ticked -= watchdog.STUCK + 1
 
     if ends:
         with pytest.raises(SystemExit):
-            worker._watch_once()
+            dog._watch_once(heartbeat())
     else:
-        worker._watch_once()
+        dog._watch_once(heartbeat())
     assert bool(ended) is ends

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from drumline.models import Worker
-from drumline.worker import names, process
-from drumline.worker.names import NameTakenError, wait_for_name
-from drumline.worker.process import has_ended, this_process
+from drumline.worker import identity
+from drumline.worker.identity import NameTakenError, has_ended, this_process, wait_for_name
 
 pytestmark = pytest.mark.django_db
 
@@ -32,8 +31,8 @@ def clock(monkeypatch):
             self.meanwhile()
 
     clock = Clock()
-    monkeypatch.setattr(names, "time", clock)
-    monkeypatch.setattr(names.connection, "close", lambda: None)
+    monkeypatch.setattr(identity, "time", clock)
+    monkeypatch.setattr(identity.connection, "close", lambda: None)
     return clock
 
 
@@ -55,7 +54,7 @@ def test_a_name_that_nobody_has_is_taken_at_once(clock):
 def test_the_next_life_of_an_instance_takes_over_at_once_when_the_former_process_has_ended(clock):
     with subprocess.Popen(["sleep", "60"]) as sleeping:
         machine = this_process().split()[0]
-        dead = former(process=f"{machine} {sleeping.pid} {process._start(sleeping.pid)}")
+        dead = former(process=f"{machine} {sleeping.pid} {identity._start(sleeping.pid)}")
         assert not has_ended(dead.process)
         sleeping.kill()
 
@@ -99,7 +98,7 @@ def test_a_process_id_that_another_process_has_now_is_no_sign_of_life():
 
 
 def test_the_unit_says_which_boot_it_is_where_the_sandbox_hides_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(process, "BOOT_ID", tmp_path / "hidden")
+    monkeypatch.setattr(identity, "BOOT_ID", tmp_path / "hidden")
     monkeypatch.delenv("BOOT_ID", raising=False)
     assert this_process() == ""
 

@@ -1,10 +1,10 @@
 """Which Celery application the ledger serves, and whether a message goes to that application's broker."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from celery import Celery, _state, current_app  # noqa: TID251  until the project has one of its own
-from django.conf import settings
+from celery import Celery
+from celery.app import app_or_default
 from django.utils.module_loading import import_string
 from kombu import Connection
 from kombu.utils.url import parse_url
@@ -15,6 +15,7 @@ from drumline.logs import get_logger
 logger = get_logger(__name__)
 
 _application: Celery | None = None
+_find: Callable[[], Celery | None] | None = None
 _imported: set[int] = set()
 _foreign: set[str] = set()
 
@@ -29,24 +30,18 @@ def application() -> Celery:
     global _application  # noqa: PLW0603  one project has one
     if _application is None:
         named = conf.celery_app()
-        found = import_string(named) if named else _configured_with_django()
+        found = import_string(named) if named else _find and _find()
         if found is None:
             # It may be created later.
-            return current_app._get_current_object()  # type: ignore[no-any-return, attr-defined]  # noqa: SLF001  a proxy
+            return app_or_default()
         _application = found
     return _application
 
 
-def _configured_with_django() -> Celery | None:
-    # Typed as incomplete as it is documented.
-    state: Any = _state
-    apps = [
-        app
-        for app in state._get_active_apps()  # noqa: SLF001  Celery has no public list
-        if app._config_source == "django.conf:settings" or app._config_source is settings  # noqa: SLF001
-    ]
-    # Celery's Django integration makes the first one the default of every thread.
-    return state.default_app if state.default_app in apps else next(iter(apps), None)
+def find_by(find: Callable[[], Celery | None]) -> None:
+    """Find the application so where no setting names it."""
+    global _find  # noqa: PLW0603  one process has one
+    _find = find
 
 
 def is_own(app: Celery) -> bool:

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 
 
 class DrumlineConfig(AppConfig):
@@ -13,9 +13,5 @@ class DrumlineConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Route what Celery sends and runs through the ledger, and connect the worker's life cycle."""
-        import_module("drumline.worker.signals")
-        import_module("drumline.celery_hooks.producer").install()
-        import_module("drumline.celery_hooks.tracer").install()
-        if apps.is_installed("django_celery_results"):
-            import_module("drumline.celery_hooks.chords").install()
+        """Install what Drumline changes in Celery; nothing else changes anything by being imported."""
+        import_module("drumline.celery_hooks").install()

@@ -103,7 +103,7 @@ class Worker(models.Model):
     name = models.CharField(max_length=255, db_index=True)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
-    # Which process that is, for another one of the same machine (drumline.worker.process); empty when it is unknown.
+    # Which process that is, for another one of the same machine (drumline.worker.identity); empty when it is unknown.
     process = models.CharField(max_length=255, default="")
     queues = models.CharField(max_length=1000)
     started_at = models.DateTimeField()

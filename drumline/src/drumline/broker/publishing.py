@@ -112,8 +112,8 @@ def _dropped_after_an_error(producer: Any) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if producer.__connection__ is not None:
-            producer.__connection__.collect(socket_timeout=0.1)
+        if producer.connection is not None:
+            producer.connection.collect(socket_timeout=0.1)
         raise
 
 

@@ -1,0 +1,30 @@
+"""Everything in which Drumline changes Celery and kombu, or reaches into what they do not document.
+
+Only this folder does either. Importing its modules changes nothing: `install` does.
+"""
+
+from importlib import import_module
+
+from django.apps import apps
+
+from drumline import application
+from drumline.celery_hooks import applications, producer, signals, tracer
+
+
+def install() -> None:
+    """Have Celery send through the ledger, claim before it runs, and say what becomes of its workers.
+
+    - `application`: finds the Celery application that is configured with the Django settings.
+    - `producer`: `Celery.producer_or_acquire` and `Celery.send_task` write a durable task into the ledger.
+    - `tracer`: `Task.__trace__` claims a task's row before the task runs, and closes it after.
+    - `signals`: handlers for the start, the stop and the tasks of a worker, which put the rest into it as it starts:
+      `consumer` (a step in its event loop), `envelopes` (reads the list of Redis), `request` (the death of a process)
+      and `pools` (the report of errors, without processes).
+    - `chords`: counts a chord's members exactly, where results are kept by django-celery-results.
+    """
+    application.find_by(applications.configured_with_django)
+    producer.install()
+    tracer.install()
+    signals.connect()
+    if apps.is_installed("django_celery_results"):
+        import_module("drumline.celery_hooks.chords").install()

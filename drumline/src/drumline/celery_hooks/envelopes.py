@@ -1,16 +1,14 @@
 """What a worker fetches from its list and that is no message: it is logged and dropped, and does not end the worker.
 
-kombu's Redis transport takes each entry for JSON with its own keys, and a consumer of Celery takes each message that
-names a task for a complete one. An error of either is none of the broker's, and Celery ends the worker on it.
+kombu's Redis transport takes each entry for JSON with its own keys. An error there is none of the broker's, and Celery
+ends the worker on it.
 """
 
-from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 from uuid import uuid4
 
-from celery.exceptions import InvalidTaskError
 from kombu.transport import virtual
 from kombu.utils.json import loads
 
@@ -57,26 +55,3 @@ def install() -> None:
     transport = import_module("kombu.transport.redis")
     transport.Channel.Message = Envelope
     transport.loads = _loads  # type: ignore[attr-defined]  # what kombu imports there
-
-
-def guard(consumer: Any) -> None:
-    """Have a consumer drop a message that cannot be made a request, with its reason in the log."""
-    create = consumer.create_task_handler
-    # For Redis, kombu counts KeyError among them, and a message without an id would be fetched again for ever.
-    errors = {*consumer.connection_errors, *consumer.channel_errors} - {KeyError}
-    broker_errors = tuple(errors)
-
-    def create_task_handler(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        handle = create(*args, **kwargs)
-
-        def on_message(message: Any) -> Any:
-            try:
-                return handle(message)
-            except broker_errors:
-                raise
-            except Exception as error:  # noqa: BLE001  a message's content may break anything
-                return consumer.on_invalid_task(None, message, InvalidTaskError(error_text(error)))
-
-        return on_message
-
-    consumer.create_task_handler = create_task_handler

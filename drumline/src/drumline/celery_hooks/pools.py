@@ -42,6 +42,11 @@ def blocks_the_loop(pool: Any) -> bool:
     return any(each.__module__ == "celery.concurrency.solo" for each in type(pool).__mro__)
 
 
+def size(pool: Any) -> int:
+    """Return for how many tasks at once there is room; gevent counts what runs as its number of processes."""
+    return int(pool._pool.size if pool.is_green and hasattr(pool._pool, "_semaphore") else pool.num_processes)  # noqa: SLF001
+
+
 def report_errors(pool: Any) -> None:
     """Have a pool without processes report what a task's execution raises, as prefork does.
 

@@ -10,9 +10,11 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
+from drumline.celery_hooks import controller
 from drumline.ledger import services
 from drumline.message import ledger_id
-from drumline.worker import life
+from drumline.worker import heartbeat
+from drumline.worker.identity import current_id
 
 logger = get_logger(__name__)
 
@@ -45,7 +47,7 @@ class LedgerRequest(Request):
         Celery only logs it. kombu would then go on counting the message of Redis as one that is worked on, and with a
         prefetch of one it would ask for no other (kombu 5.7, `transport.redis.QoS.ack`).
         """
-        if life.consumes_from(self.message.channel):
+        if controller.consumes_from(self.message.channel):
             self._connection_errors = ()
         super().acknowledge()
 
@@ -76,7 +78,7 @@ class LedgerRequest(Request):
         self.send_event("task-revoked", terminated=terminated, signum=signum, expired=expired)
         self.acknowledge()
         self._already_revoked = True
-        life.later(partial(services.task_revoked, ledger_id(self.id), expired=expired))
+        heartbeat.later(partial(services.task_revoked, ledger_id(self.id), expired=expired))
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001  Celery's signature
         """Leave the hard limit to `on_failure`, which is called before and would report it a second time."""
@@ -86,5 +88,5 @@ class LedgerRequest(Request):
         return None
 
     def _tell(self, service: Any, error: str) -> None:
-        which = {"worker_id": life.current_id(), "generation": self.replaced_task_nesting or 0}
-        life.later(partial(service, ledger_id(self.id), error=error, **which))
+        which = {"worker_id": current_id(), "generation": self.replaced_task_nesting or 0}
+        heartbeat.later(partial(service, ledger_id(self.id), error=error, **which))

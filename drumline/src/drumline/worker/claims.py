@@ -16,14 +16,13 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from celery import signals
 from django.db import DatabaseError, InterfaceError
 
 from drumline import storable
 from drumline.ledger.outages import is_unavailable
 from drumline.ledger.statements import RunKey, Statements, statements
 from drumline.logs import get_logger
-from drumline.worker import life
+from drumline.worker.identity import current_id
 
 logger = get_logger(__name__)
 
@@ -65,7 +64,7 @@ class Claims:
         while True:
             with self._lock:
                 try:
-                    run = self._statements.claim(task_id, published, life.current_id(), self._finished)
+                    run = self._statements.claim(task_id, published, current_id(), self._finished)
                 except FAILURES:
                     self._statements.reconnect()
                     if time.monotonic() > deadline:
@@ -84,7 +83,7 @@ class Claims:
     def ended(self, run: RunKey, write: Callable[[Statements, UUID], None], *, known: bool = False) -> None:
         """Write another end of a run now, or as soon as the database answers. See `End`."""
         with self._lock:
-            self._others.append(End(run, life.current_id(), write, known))
+            self._others.append(End(run, current_id(), write, known))
         if not self.flush():
             self._pending.set()
 
@@ -93,7 +92,7 @@ class Claims:
         with self._lock:
             try:
                 if self._finished:
-                    self._statements.finish(life.current_id(), self._finished)
+                    self._statements.finish(current_id(), self._finished)
                     self._finished = []
             except Exception as error:  # noqa: BLE001  ids and numbers have no content to be refused for
                 self._forget_connection(error)
@@ -155,8 +154,6 @@ def claims() -> Claims:
     return Claims()
 
 
-@signals.worker_process_shutdown.connect
-@signals.worker_shutdown.connect
 def close_before_leaving(**_: Any) -> None:
     """Write what waits; without it the tasks would run again."""
     if claims.cache_info().currsize:

@@ -14,10 +14,10 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from apps.reports import pdf
-from drumline.worker import life
+from drumline.worker import watchdog
 
 # No setting: nobody needs another time, but a test that waits for it.
-life.STUCK = float(os.environ.get("PROBE_STUCK", life.STUCK))
+watchdog.STUCK = float(os.environ.get("PROBE_STUCK", watchdog.STUCK))
 
 
 @control_command()

@@ -1,7 +1,9 @@
-"""One worker lives under a name: a second one waits until the first is dead, or does not start."""
+"""Which worker this process is: an id for this life of it, its process, and a name that no other worker lives under."""
 
+import os
 import time
-from uuid import UUID
+from pathlib import Path
+from uuid import UUID, uuid4
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
@@ -11,12 +13,19 @@ from drumline.ledger import services
 from drumline.logs import get_logger
 from drumline.models import Worker
 from drumline.systemd import sd_notify
-from drumline.worker.process import has_ended
 
 logger = get_logger(__name__)
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Seconds between two looks at a worker that may be dead.
 PAUSE = 0.5
+
+_id = uuid4()
+
+
+def current_id() -> UUID:
+    """Return the id of this life; a pool's processes inherit their worker's."""
+    return _id
 
 
 class NameTakenError(Exception):
@@ -71,3 +80,55 @@ def _give_up(worker: Worker, trouble: str) -> bool:
     logger.warning("worker_dead", worker=str(worker.id), worker_name=worker.name, trouble=trouble)
     services.worker_release(worker.id, error="its worker died")
     return True
+
+
+def this_process() -> str:
+    """Return the machine's boot and PID namespace, the PID and the start of this process; empty when they are unknown."""
+    machine, pid = _machine(), os.getpid()
+    return f"{machine} {pid} {_start(pid)}" if machine else ""
+
+
+def has_ended(process: str) -> bool:
+    """Return whether a process is known to have ended; False when it lives, and when this process cannot know.
+
+    A PID means something within one boot of one machine and one PID namespace. The start tells a process from a later
+    one with the same PID; the process of another user may not be read, and then counts as alive.
+    """
+    machine, pid, start = process.split() if process else ("", "", "")
+    if not machine or machine != _machine():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _start(int(pid)) not in {start, ""}
+
+
+def _machine() -> str:
+    """Return the boot and the PID namespace; empty when the boot cannot be told from that of another machine.
+
+    A unit with `ProcSubset=pid` does not see the boot's id, and is given it as BOOT_ID.
+    """
+    try:
+        boot = BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        boot = os.environ.get("BOOT_ID", "")
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return ""
+    return f"{boot.replace('-', '')}/{namespace}" if boot else ""
+
+
+def _start(pid: int) -> str:
+    """Return when a process started, in ticks since the boot; `ended` for a zombie, empty when it may not be read."""
+    try:
+        # The name, in parentheses, may hold anything.
+        state, *fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
+    except OSError:
+        return ""
+    return "ended" if state in "ZX" else fields[18]
