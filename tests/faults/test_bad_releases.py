@@ -89,11 +89,11 @@ RELEASES = {
     "a readiness that answers 500": Bad(answers_500, ("/readyz answers 500", "ZeroDivisionError", "runs again")),
     "a failing check": Bad(
         append("config/settings/production.py", "\nSECURE_HSTS_SECONDS = 0\nROOT_URLCONF = 'config.no_such_urls'\n"),
-        ("No module named 'config.no_such_urls'", "Nothing that runs was touched"),
+        ("No module named 'config.no_such_urls'", "Nothing that runs was changed"),
     ),
     "static files that cannot be collected": Bad(
         append("config/settings/production.py", "\nSTATICFILES_DIRS = ['/no/such/folder\\0']\n"),
-        ("collectstatic", "embedded null byte", "Nothing that runs was touched"),
+        ("collectstatic", "embedded null byte", "Nothing that runs was changed"),
     ),
     "the second of three migrations": Bad(
         second_of_three_migrations_fails,
@@ -223,7 +223,7 @@ def test_a_queue_that_tasks_are_sent_to_does_not_leave_the_process_model(
     ran = deploy(inventory, "--tags=app_services", f"--extra-vars={json.dumps({'app_queues': queues})}")
 
     assert ran.returncode != 0, ran.stdout[-3000:]
-    assert "The process model is refused" in ran.stdout
+    assert "The process model was rejected" in ran.stdout
     assert "queue low is not served" in ran.stdout
     assert state(host) == before
 

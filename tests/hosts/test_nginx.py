@@ -169,7 +169,7 @@ def test_the_host_looks_daily_when_the_certificate_ends_and_writes_it_to_its_jou
     host.check_output("systemctl start drumline-certificate.service")
 
     journal = host.check_output("journalctl --no-pager --output=cat --unit=drumline-certificate.service --since=-1min")
-    assert "The certificate of the site ends in" in journal
+    assert "The certificate of the site expires in" in journal
 
 
 SIGN_INS = """

@@ -241,6 +241,6 @@ def test_the_daily_look_reads_the_certificates_that_the_database_and_the_broker_
     failed = subprocess.run([program, "60", "31", *arguments], capture_output=True, text=True, check=False)
 
     for name, line in zip(watched, warned.stdout.splitlines(), strict=True):
-        assert line.startswith(f"<4>The certificate of {name} ends in "), warned
+        assert line.startswith(f"<4>The certificate of {name} expires in "), warned
     assert failed.returncode == 1
     assert failed.stdout.count("<3>") == 3

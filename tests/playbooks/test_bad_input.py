@@ -88,7 +88,7 @@ def test_the_play_stops_before_the_first_change(tmp_path: Path, variables: dict[
 
     assert ran.returncode != 0, f"the play went on:\n{output}"
     assert told in " ".join(output.split()), output
-    assert "PLAY [Every host]" not in output, "something was touched before the input was refused"
+    assert "PLAY [Set up every host]" not in output, "something was touched before the input was refused"
 
 
 def test_a_certificate_of_your_own_that_has_ended_is_refused(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_a_certificate_of_your_own_that_has_ended_is_refused(tmp_path: Path) -> 
     ran = site(tmp_path, tls_certificate=str(path), tls_key=str(path))
 
     assert ran.returncode != 0
-    assert f"{path} (tls_certificate) has ended on" in " ".join(ran.stdout.split()), ran.stdout
-    assert "PLAY [Every host]" not in ran.stdout
+    assert f"{path} (tls_certificate) expired on" in " ".join(ran.stdout.split()), ran.stdout
+    assert "PLAY [Set up every host]" not in ran.stdout
 
 
 def test_two_beat_hosts_are_refused_unless_asked_for(tmp_path: Path) -> None:
@@ -107,5 +107,5 @@ def test_two_beat_hosts_are_refused_unless_asked_for(tmp_path: Path) -> None:
     ran = site(tmp_path, groups)
 
     assert ran.returncode != 0
-    assert "Group beat holds 2 hosts (app1, app2), and app_beat.hosts is 1" in " ".join(ran.stdout.split()), ran.stdout
-    assert "PLAY [Every host]" not in ran.stdout
+    assert "Group beat has 2 hosts (app1, app2), but app_beat.hosts is 1" in " ".join(ran.stdout.split()), ran.stdout
+    assert "PLAY [Set up every host]" not in ran.stdout

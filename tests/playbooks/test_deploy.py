@@ -29,21 +29,21 @@ def steps(*options: str) -> list[str]:
 def test_no_process_sees_the_new_environment_before_the_release_has_passed_its_checks_and_migrations() -> None:
     order = steps()
 
-    touched = order.index("Give the application its environment")
+    touched = order.index("Activate the environment")
     for before in (
         "Collect the static files",
         "Check the settings and the process model",
-        "Run the commands of the new release",
+        "Run the release's commands",
     ):
         assert order.index(before) < touched, before
-    for after in ("Give the application its secrets", "Make the release current", "The site answers on its host"):
+    for after in ("Activate the secrets", "Make the release current", "Check that the site answers on its host"):
         assert order.index(after) > touched, after
 
 
 def test_a_change_of_the_processes_alone_is_checked_as_well() -> None:
     order = steps("--tags=app_services")
 
-    changed = order.index("Write the units and the environments of the processes")
+    changed = order.index("Write units and environments")
     assert order.index("Check the settings and the process model") < changed
     checks = Playbooks("local").value("app_release", "app_release_checks")
     assert ["drumline_check", "--serve=high,default,low"] in checks
@@ -55,17 +55,17 @@ def test_passwords_before_are_refused_once_every_process_was_seen_to_run_with_th
     order = steps()
 
     for former, present in (
-        ("Close their roles", "Create the role that logs in"),
-        ("Refuse the passwords before", "Write who may use the broker"),
+        ("Disable their roles", "Create the login role"),
+        ("Revoke the previous passwords", "Write the broker's users"),
     ):
         assert order.index(present) < order.index("Check the settings and the process model"), present
-        assert order.index(former) > order.index("Every instance runs tasks"), former
+        assert order.index(former) > order.index("Check that every instance ran its task"), former
 
 
 @pytest.mark.parametrize("part", ["app_release", "app_services", "postgresql", "redis", "flower"])
 def test_a_part_of_the_site_refuses_no_password(part: str) -> None:
     """It may leave processes that have not got the present ones."""
-    assert "Refuse the passwords before" not in steps(f"--tags={part}")
+    assert "Revoke the previous passwords" not in steps(f"--tags={part}")
 
 
 def test_every_worker_of_the_model_is_asked_for_a_task_after_the_switch() -> None:

@@ -51,9 +51,9 @@ def test_every_command_that_failed_is_told_and_none_that_passed() -> None:
 
 
 def test_a_module_that_failed_is_told_by_its_message_and_the_name_of_its_step() -> None:
-    told = outcome.failure({"msg": "No space left on device"}, {"name": "app_release : Ship the artefact"})
+    told = outcome.failure({"msg": "No space left on device"}, {"name": "app_release : Upload the artefact"})
 
-    assert told == {"step": "Ship the artefact", "reason": "No space left on device"}
+    assert told == {"step": "Upload the artefact", "reason": "No space left on device"}
 
 
 def test_of_a_long_traceback_the_end_is_told() -> None:

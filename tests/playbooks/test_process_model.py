@@ -49,7 +49,7 @@ def test_the_shipped_model_has_no_problem() -> None:
         ),
         ({"time_limit": 120}, 2160, "app_queues.high.time_limit is 120 s and app_queues.high.drain_timeout is 120 s"),
         ({"drain_timeout": 2160}, 2160, "app_queues.high.drain_timeout is 2160 s and app_visibility_timeout is 2160 s"),
-        ({"instances": 0}, 2160, "app_queues.high.instances is 0. It must be a whole number from 1 on"),
+        ({"instances": 0}, 2160, "app_queues.high.instances is 0. It must be a whole number of at least 1"),
         ({"concurrency": "two"}, 2160, "app_queues.high.concurrency is two"),
         ({"memory_mb": True}, 2160, "app_queues.high.memory_mb is True"),
         ({"cpu_weight": 20000}, 2160, "app_queues.high.cpu_weight is 20000"),
@@ -69,7 +69,7 @@ def test_a_missing_number_is_named() -> None:
     model = queues()
     del model["low"]["time_limit"]
     assert process_model.queue_problems(model, 2160) == [
-        "app_queues.low.time_limit is missing. It must be a whole number from 1 on. Set it."
+        "app_queues.low.time_limit is missing. It must be a whole number of at least 1."
     ]
 
 
@@ -87,13 +87,13 @@ def test_a_host_that_serves_an_undeclared_queue_is_named() -> None:
 def test_workers_that_need_more_memory_than_their_host_has_are_refused_with_both_figures() -> None:
     problems = process_model.fleet_problems([HOST | {"memory_mb": 1000}], QUEUES)
     needed = 512 + sum(queue["instances"] * queue["memory_mb"] for queue in QUEUES.values())
-    assert problems[0].startswith(f"app1 has 1000 MB of memory, and its processes may take {needed} MB")
+    assert problems[0].startswith(f"app1 has 1000 MB of memory, but its processes may use {needed} MB")
 
 
 def test_two_beat_hosts_are_refused_unless_the_model_asks_for_two() -> None:
     two = [HOST, HOST | {"name": "app2"}]
     assert (
-        "Group beat holds 2 hosts (app1, app2), and app_beat.hosts is 1" in process_model.fleet_problems(two, QUEUES)[0]
+        "Group beat has 2 hosts (app1, app2), but app_beat.hosts is 1" in process_model.fleet_problems(two, QUEUES)[0]
     )
     assert process_model.fleet_problems([host | {"beat_hosts": 2} for host in two], QUEUES) == []
 

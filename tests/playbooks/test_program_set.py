@@ -243,7 +243,7 @@ def test_a_program_that_does_not_start_ends_the_run_with_its_log_and_the_next_wa
 def test_a_configuration_that_supervisor_does_not_take_is_refused_with_its_reason(supervisor: Supervisor) -> None:
     (supervisor.here / "supervisor.conf").write_text("[program:x]\n")
 
-    with pytest.raises(program_set.ProgramError, match="supervisord refuses its configuration"):
+    with pytest.raises(program_set.ProgramError, match="supervisord rejects its configuration"):
         supervisor.run()
 
 

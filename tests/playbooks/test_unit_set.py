@@ -196,7 +196,7 @@ def test_a_unit_that_restarts_by_itself_while_it_settles_is_a_failure_with_its_j
     answer = systemd.bring(waves=[["drumline-beat.service"]], settle=5)
 
     assert answer["units"] == ["drumline-beat.service"]
-    assert "drumline-beat.service ended soon after its start. Its journal ends:\nits end" in answer["msg"]
+    assert "drumline-beat.service ended soon after its start. The last lines of its journal:\nits end" in answer["msg"]
 
 
 def test_a_web_that_loses_its_processes_while_it_settles_is_a_failure(systemd: Systemd) -> None:

@@ -48,10 +48,10 @@ def look(at: str, *more: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("days", "status", "begins"),
     [
-        (60, 0, "<6>The certificate of the site ends in 60 days"),
-        (20, 0, "<4>The certificate of the site ends in 20 days"),
-        (3, 1, "<3>The certificate of the site ends in 3 days"),
-        (-2, 1, "<3>The certificate of the site has ended"),
+        (60, 0, "<6>The certificate of the site expires in 60 days"),
+        (20, 0, "<4>The certificate of the site expires in 20 days"),
+        (3, 1, "<3>The certificate of the site expires in 3 days"),
+        (-2, 1, "<3>The certificate of the site expired"),
     ],
 )
 def test_the_journal_says_when_the_certificate_of_the_site_ends(
@@ -71,7 +71,7 @@ def test_a_site_that_shows_no_certificate_is_an_error() -> None:
     printed = look(at)
 
     assert printed.returncode == 1
-    assert printed.stdout.startswith(f"<3>Nothing at {at} shows the certificate of the site")
+    assert printed.stdout.startswith(f"<3>No certificate of the site found at {at}")
 
 
 def test_every_certificate_is_looked_at_whatever_became_of_those_before(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_every_certificate_is_looked_at_whatever_became_of_those_before(tmp_path
     printed = look(at, "the private authority", str(authority))
 
     assert printed.returncode == 1
-    assert printed.stdout.splitlines()[1].startswith("<6>The certificate of the private authority ends in 40 days")
+    assert printed.stdout.splitlines()[1].startswith("<6>The certificate of the private authority expires in 40 days")
 
 
 def problems(path: Path) -> list[str]:
@@ -94,19 +94,19 @@ def problems(path: Path) -> list[str]:
 def test_a_certificate_that_has_ended_is_a_problem(tmp_path: Path) -> None:
     (problem,) = problems(certificate(tmp_path, days=-1))
 
-    assert "has ended" in problem
+    assert "expired on" in problem
 
 
 def test_a_certificate_that_ends_within_a_month_is_a_warning_of_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert problems(certificate(tmp_path, days=20)) == []
-    assert "ends in 20 days" in " ".join(capsys.readouterr().err.split())
+    assert "expires in 20 days" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_certificate_with_more_time_is_neither(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert problems(certificate(tmp_path, days=40)) == []
-    assert "ends in" not in capsys.readouterr().err
+    assert "expires in" not in capsys.readouterr().err
 
 
 def test_what_is_no_certificate_is_refused_with_its_path(tmp_path: Path) -> None:

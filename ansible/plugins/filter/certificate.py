@@ -21,20 +21,20 @@ def certificate_problems(path: str, warn_days: int = 30) -> list[str]:
         certificate = x509.load_pem_x509_certificate(Path(path).expanduser().read_bytes())
     except (OSError, ValueError) as error:
         return [
-            f"tls_certificate is {path}, which cannot be read as a certificate: {error}. Give the path of a PEM file."
+            f"tls_certificate is {path}, which cannot be read as a certificate: {error}. Use the path of a PEM file."
         ]
     now = dt.datetime.now(dt.UTC)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < begins:
-        return [f"{path} (tls_certificate) is valid from {begins:%Y-%m-%d %H:%M} UTC on. Use one that is valid now."]
+        return [f"{path} (tls_certificate) is not valid before {begins:%Y-%m-%d %H:%M} UTC. Use one that is valid now."]
     if ends <= now:
         return [
-            f"{path} (tls_certificate) has ended on {ends:%Y-%m-%d %H:%M} UTC. Put a new one in its place, with its key (tls_key)."
+            f"{path} (tls_certificate) expired on {ends:%Y-%m-%d %H:%M} UTC. Replace it and its key (tls_key)."
         ]
     if ends - now < dt.timedelta(days=warn_days):
         Display().warning(
-            f"{path} (tls_certificate) ends in {(ends - now).days} days, on {ends:%Y-%m-%d %H:%M} UTC."
-            " Put a new one in its place, with its key (tls_key), and run this again."
+            f"{path} (tls_certificate) expires in {(ends - now).days} days, on {ends:%Y-%m-%d %H:%M} UTC."
+            " Replace it and its key (tls_key), and run the playbook again."
         )
     return []
 

@@ -57,15 +57,15 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
     for name, queue in queues.items():
         if not _NAME.fullmatch(name):
             problems.append(
-                f"app_queues has a queue named {name!r}. A name goes into unit names: use lower-case letters, digits and _."
+                f"app_queues has a queue named {name!r}. Unit names contain it: use lower-case letters, digits and _."
             )
         unknown = sorted(set(queue) - set(_NUMBERS))
         if unknown:
             problems.append(
-                f"app_queues.{name} has the unknown key {unknown[0]}. Known are: {', '.join(_NUMBERS)}. Correct or remove it."
+                f"app_queues.{name} has the unknown key {unknown[0]}. Known keys are {', '.join(_NUMBERS)}. Correct or remove it."
             )
         wrong = [
-            f"app_queues.{name}.{key} is {queue.get(key, 'missing')}. It must be a whole number from 1 on. Set it."
+            f"app_queues.{name}.{key} is {queue.get(key, 'missing')}. It must be a whole number of at least 1."
             for key in _NUMBERS
             if not isinstance(queue.get(key), int) or isinstance(queue.get(key), bool) or queue[key] < 1
         ]
@@ -97,13 +97,13 @@ def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
     workers = [host for host in hosts if "worker" in host["groups"]]
     for host in workers:
         problems += [
-            f"{host['name']} serves the queue {queue} (app_queues_served), which app_queues does not declare."
-            f" Declared are: {', '.join(queues)}. Declare it or take it off the host."
+            f"{host['name']} serves the queue {queue} (app_queues_served), which is not in app_queues."
+            f" Declared queues are {', '.join(queues)}. Declare it, or remove it from app_queues_served."
             for queue in host["served"]
             if queue not in queues
         ]
     problems += [
-        f"No host serves the queue {queue}: what is sent to it would wait for ever. Add {queue} to"
+        f"No host serves the queue {queue}, so its tasks would never run. Add {queue} to"
         f" app_queues_served of a host in group worker, or remove it from app_queues and from the routes."
         for queue in queues
         if not any(queue in host["served"] for host in workers)
@@ -116,15 +116,15 @@ def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
         )
         if needed > host["memory_mb"]:
             problems.append(
-                f"{host['name']} has {host['memory_mb']} MB of memory, and its processes may take {needed} MB."
+                f"{host['name']} has {host['memory_mb']} MB of memory, but its processes may use {needed} MB."
                 f" Lower memory_mb or instances in app_queues, serve fewer queues there (app_queues_served), or use a larger host."
             )
     beat = [host["name"] for host in hosts if "beat" in host["groups"]]
     wanted = max((host["beat_hosts"] for host in hosts), default=1)
     if len(beat) != wanted:
         problems.append(
-            f"Group beat holds {len(beat)} hosts ({', '.join(beat) or 'none'}), and app_beat.hosts is {wanted}."
-            f" Every beat host fires the whole schedule: leave one host in the group, or set app_beat.hosts to {len(beat)} on purpose."
+            f"Group beat has {len(beat)} hosts ({', '.join(beat) or 'none'}), but app_beat.hosts is {wanted}."
+            f" Further hosts are standbys: leave one host in the group, or set app_beat.hosts to {len(beat)}."
         )
     return problems
 

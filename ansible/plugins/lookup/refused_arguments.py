@@ -46,6 +46,6 @@ class LookupModule(LookupBase):
                     messages.append(f"{name} cannot be computed: {error.message}")
             messages += ArgumentSpecValidator(bare).validate(values).error_messages
             refused += [
-                f"{message}. What is allowed: ansible/roles/{role.name}/meta/argument_specs.yml" for message in messages
+                f"{message}. Allowed values: docs/configuration.md#{role.name}" for message in messages
             ]
         return refused

@@ -85,7 +85,7 @@ def _checkout(source: Path, ref: str, work: Path) -> tuple[Path, str]:
     if not (source / ".git").exists():
         if ref:
             raise ArtefactError(
-                f"app_ref is {ref}, but {source} is no git checkout. Give app_source a checkout, or drop app_ref."
+                f"app_ref is {ref}, but {source} is not a git checkout. Set app_source to a checkout, or remove app_ref."
             )
         return source, "no git checkout"
     if not ref:
@@ -108,7 +108,7 @@ def _checkout(source: Path, ref: str, work: Path) -> tuple[Path, str]:
 def _top(tree: Path, root: str) -> Path:
     """The folder that ships."""
     if not (tree / root).is_dir():
-        raise ArtefactError(f"app_root is {root}, but {tree} has no such folder. Name the folder that holds manage.py.")
+        raise ArtefactError(f"app_root is {root}, but {tree} has no such folder. Set it to the folder that contains manage.py.")
     return tree / root
 
 
@@ -180,7 +180,7 @@ def _for_host(requirements: str, python: str, machine: str) -> str:
         requirement = Requirement(statement.strip())
         if not hashes:
             raise ArtefactError(
-                f"{requirement.name} has no hash in the lock. Lock it with hashes: uv lock, or pip-compile --generate-hashes."
+                f"{requirement.name} has no hash in the lock file. Lock with hashes: uv lock, or pip-compile --generate-hashes."
             )
         if requirement.marker is None or requirement.marker.evaluate(environment):
             requirement.marker = None

@@ -92,7 +92,7 @@ def main() -> None:
     if found and not _is_of(found, holder):
         module.fail_json(
             msg=f"{found.get('who')} has been deploying to this host since {found.get('since')}. Wait for that deploy to"
-            f" end, then run the playbook again. If it was killed: rm {path}"
+            f" finish, then run the playbook again. If it was killed, remove the lock: rm {path}"
         )
     module.exit_json(changed=False)
 

@@ -51,7 +51,7 @@ def _identity(module: AnsibleModule, file: dict) -> tuple[int, int]:
     except KeyError as error:
         if module.check_mode:
             return 0, 0
-        module.fail_json(msg=f"{file['path']}: {error.args[0]}. Create the user or group first, or name another.")
+        module.fail_json(msg=f"{file['path']}: {error.args[0]}. Create the user or group first, or set another one.")
 
 
 def _state(path: str) -> tuple[str | None, int, int, int]:

@@ -137,11 +137,11 @@ class Programs:
             except (OSError, http.client.HTTPException) as error:
                 if time.monotonic() > deadline:
                     raise ProgramError(
-                        f"supervisord does not answer: {error}. See why with: journalctl -u drumline-supervisor -n 50"
+                        f"supervisord does not answer: {error}. To see why: journalctl -u drumline-supervisor -n 50"
                     ) from error
                 time.sleep(_LOOK)
             except xmlrpc.client.Fault as error:
-                raise ProgramError(f"supervisord refuses its configuration: {error.faultString}") from error
+                raise ProgramError(f"supervisord rejects its configuration: {error.faultString}") from error
         self._configurations = {_name(one): one for one in self._rpc.getAllConfigInfo()}
 
     def states(self) -> dict[str, dict]:
@@ -239,7 +239,7 @@ class Programs:
             log = self._rpc.readProcessStdoutLog(name, -_LOG_BYTES, 0)
         except xmlrpc.client.Fault as error:
             log = error.faultString
-        return f"{name} {what} ready. Its log ends:\n{log.rstrip()}"
+        return f"{name} {what} ready. The last lines of its log:\n{log.rstrip()}"
 
 
 def _name(one: dict[str, str]) -> str:

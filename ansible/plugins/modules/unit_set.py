@@ -172,7 +172,7 @@ def _fail(module: AnsibleModule, failed: dict[str, str], since: float) -> None:
                 *[f"--since=@{int(since)}", f"--unit={name}"],
             ]
         )
-        reports.append(f"{name} {what}. Its journal ends:\n{journal.rstrip()}")
+        reports.append(f"{name} {what}. The last lines of its journal:\n{journal.rstrip()}")
     module.fail_json(msg="\n\n".join(reports), units=list(failed))
 
 

@@ -137,7 +137,7 @@ def test_each_host_looks_daily_when_its_certificates_and_the_authoritys_end(host
     command = ["podman", "exec", data, "sh", "-c", look]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for name in ("the database", "the broker", "the private authority"):
-        assert f"The certificate of {name} ends in " in said, said
+        assert f"The certificate of {name} expires in " in said, said
     said = host.check_output(look)
     for name in ("the site", "the private authority"):
-        assert f"The certificate of {name} ends in " in said, said
+        assert f"The certificate of {name} expires in " in said, said
