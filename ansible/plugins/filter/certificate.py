@@ -28,9 +28,7 @@ def certificate_problems(path: str, warn_days: int = 30) -> list[str]:
     if now < begins:
         return [f"{path} (tls_certificate) is not valid before {begins:%Y-%m-%d %H:%M} UTC. Use one that is valid now."]
     if ends <= now:
-        return [
-            f"{path} (tls_certificate) expired on {ends:%Y-%m-%d %H:%M} UTC. Replace it and its key (tls_key)."
-        ]
+        return [f"{path} (tls_certificate) expired on {ends:%Y-%m-%d %H:%M} UTC. Replace it and its key (tls_key)."]
     if ends - now < dt.timedelta(days=warn_days):
         Display().warning(
             f"{path} (tls_certificate) expires in {(ends - now).days} days, on {ends:%Y-%m-%d %H:%M} UTC."

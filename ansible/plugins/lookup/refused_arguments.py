@@ -45,7 +45,5 @@ class LookupModule(LookupBase):
                 except AnsibleError as error:
                     messages.append(f"{name} cannot be computed: {error.message}")
             messages += ArgumentSpecValidator(bare).validate(values).error_messages
-            refused += [
-                f"{message}. Allowed values: docs/configuration.md#{role.name}" for message in messages
-            ]
+            refused += [f"{message}. Allowed values: docs/configuration.md#{role.name}" for message in messages]
         return refused

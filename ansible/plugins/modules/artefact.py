@@ -108,7 +108,9 @@ def _checkout(source: Path, ref: str, work: Path) -> tuple[Path, str]:
 def _top(tree: Path, root: str) -> Path:
     """The folder that ships."""
     if not (tree / root).is_dir():
-        raise ArtefactError(f"app_root is {root}, but {tree} has no such folder. Set it to the folder that contains manage.py.")
+        raise ArtefactError(
+            f"app_root is {root}, but {tree} has no such folder. Set it to the folder that contains manage.py."
+        )
     return tree / root
 
 
