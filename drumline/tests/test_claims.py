@@ -5,9 +5,17 @@ import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import psycopg
 import pytest
-from django.db import DataError, OperationalError
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+)
 
 from drumline.celery_hooks import tracer
 from drumline.ledger.outages import is_unavailable
@@ -15,10 +23,26 @@ from drumline.ledger.statements import RunKey
 from drumline.worker import claims as module
 from drumline.worker.heartbeat import HeartbeatThread
 
+
+class DriverError(Exception):
+    """What PostgreSQL's driver raises, with the state that the server sent."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+
+def of_driver(error: DatabaseError, sqlstate: str) -> DatabaseError:
+    """Give an error of Django the one of the driver that it stands for."""
+    error.__cause__ = DriverError(sqlstate)
+    return error
+
+
+ROW_TOO_BIG = "54000"
 REFUSALS = [
-    psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
-    psycopg.errors.UniqueViolation("duplicate key"),
-    psycopg.errors.ProgramLimitExceeded("row is too big"),
+    of_driver(DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), ""),
+    of_driver(IntegrityError("duplicate key"), "23505"),
+    of_driver(OperationalError("row is too big"), ROW_TOO_BIG),
     UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"),
     TypeError("keys must be str, int, float, bool or None, not tuple"),
     RecursionError("maximum recursion depth exceeded"),
@@ -95,14 +119,14 @@ def test_a_failure_that_celery_knows_is_not_announced_again(claims, database):
 
 
 def test_an_end_and_its_stand_in_that_are_both_refused_are_left_to_the_worker(claims, database):
-    database.error = psycopg.ProgrammingError("permission denied")
+    database.error = of_driver(ProgrammingError("permission denied"), "42501")
     claims.ended(run(), done(database, "refused"))
 
     assert claims.flush(), "it would be tried for ever"
 
 
 def test_ends_wait_while_the_database_is_away_and_are_written_when_it_answers(claims, database):
-    database.error = psycopg.OperationalError("the connection is closed")
+    database.error = OperationalError("the connection is closed")
     claims.ended(run(), done(database, "first"))
     claims.ended(run(), done(database, "second"))
     closed = run()
@@ -118,7 +142,7 @@ def test_ends_wait_while_the_database_is_away_and_are_written_when_it_answers(cl
 
 
 def test_an_end_that_meets_an_outage_of_its_own_holds_no_other(claims, database):
-    claims.ended(run(), raising(psycopg.errors.LockNotAvailable("a lock is held")))
+    claims.ended(run(), raising(of_driver(OperationalError("a lock is held"), "55P03")))
     claims.ended(run(), done(database, "another"))
     claims.flush()
 
@@ -166,11 +190,23 @@ def test_the_worker_leaves_a_call_that_is_refused_and_repeats_one_whose_database
     assert calls == ["away", "away"]
 
 
-def test_the_error_of_django_stands_for_that_of_the_driver():
-    error = OperationalError()
-    error.__cause__ = psycopg.errors.ProgramLimitExceeded("row is too big")
-    assert not is_unavailable(error)
-    error.__cause__ = psycopg.errors.AdminShutdown()
-    assert is_unavailable(error)
+def test_an_outage_is_told_from_a_refusal_by_the_error_and_the_servers_state():
+    assert not is_unavailable(of_driver(OperationalError("row is too big"), ROW_TOO_BIG))
+    assert is_unavailable(of_driver(OperationalError("terminating connection"), "57P01"))
     assert is_unavailable(OperationalError("database is locked"))
-    assert is_unavailable(psycopg.errors.ReadOnlySqlTransaction())
+    assert is_unavailable(of_driver(InternalError("a standby now"), "25006"))
+    assert is_unavailable(of_driver(OperationalError("prepared statement does not exist"), "26000"))
+    assert is_unavailable(of_driver(NotSupportedError("cached plan must not change result type"), "0A000"))
+    assert not is_unavailable(of_driver(ProgrammingError("permission denied"), "42501"))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="it has no driver of its own")
+def test_whoever_uses_the_ledger_sees_errors_of_django_alone(db):  # noqa: ARG001  it opens the database
+    statements = module.statements()
+    with pytest.raises(OperationalError) as raised:
+        statements._execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert is_unavailable(raised.value)
+    statements.reconnect()
+    with pytest.raises(DataError):
+        statements._execute("SELECT %s::text", "\0")
+    statements.reconnect()

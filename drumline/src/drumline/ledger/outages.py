@@ -1,19 +1,22 @@
-"""Which errors of the database are its own, and which are about what it was given."""
+"""Which errors of the database are its own, and which are about what it was given.
 
-import psycopg
-from django.db import InterfaceError, OperationalError
+They are Django's everywhere: what talks to the driver itself does so within `connection.wrap_database_errors`.
+"""
+
+from django.db import InterfaceError, NotSupportedError, OperationalError
 
 AWAY = (
     OperationalError,
     InterfaceError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    # A server that became a standby.
-    psycopg.errors.ReadOnlySqlTransaction,
-    # A prepared statement that this connection does not have, or whose table has changed: a new connection helps.
-    psycopg.errors.InvalidSqlStatementName,
-    psycopg.NotSupportedError,
+    # A prepared statement whose table has changed: a new connection helps.
+    NotSupportedError,
 )
+AWAY_STATES = {
+    # A server that became a standby.
+    "25006",
+    # A prepared statement that this connection does not have.
+    "26000",
+}
 # "Program limit exceeded": an operational error for psycopg, and one of what was sent (a row too wide, a text too long).
 LIMITS = "54"
 
@@ -23,6 +26,5 @@ def is_unavailable(error: BaseException) -> bool:
 
     Any other error (DataError, IntegrityError, ProgrammingError, one of Python) would come again.
     """
-    # Django's error stands for the driver's.
-    original = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
-    return isinstance(original, AWAY) and not (getattr(original, "sqlstate", None) or "").startswith(LIMITS)
+    state = getattr(error.__cause__, "sqlstate", None) or ""
+    return (isinstance(error, AWAY) or state in AWAY_STATES) and not state.startswith(LIMITS)

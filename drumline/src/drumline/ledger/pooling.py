@@ -1,10 +1,15 @@
 """PgBouncer: what one transaction sets, prepares or listens to is not there for the next one."""
 
-import psycopg
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from django.db import connection
 
 from drumline import conf
 from drumline.logs import get_logger
+
+if TYPE_CHECKING:
+    import psycopg
 
 logger = get_logger(__name__)
 
@@ -14,15 +19,16 @@ _found: bool | None = None
 def is_pooled() -> bool:
     """Return whether a pooler stands before Django's default database; ask it once in a process.
 
-    Raise psycopg.Error when the database does not answer.
+    Raise DatabaseError when the database does not answer.
     """
     global _found  # noqa: PLW0603  for as long as the process lives
     said = conf.pgbouncer()
     if said is not None:
         return said
     if _found is None:
-        params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor, "autocommit": True}
-        with psycopg.connect(**params) as asked:
+        driver = import_module("psycopg")
+        params = connection.get_connection_params() | {"cursor_factory": driver.Cursor, "autocommit": True}
+        with connection.wrap_database_errors, driver.connect(**params) as asked:
             _found = stands_before(asked)
         if _found:
             logger.warning("database_pooled", hint="set DRUMLINE_PGBOUNCER to say whether sessions are shared")

@@ -7,10 +7,10 @@ plans that always use the key. Any other database (SQLite in development) goes t
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
-import psycopg
 from django.db import connection
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -19,6 +19,9 @@ from drumline import storable
 from drumline.ledger.pooling import is_pooled
 from drumline.message import Message
 from drumline.models import Announcement, DurableTask
+
+if TYPE_CHECKING:
+    import psycopg
 
 State = DurableTask.State
 
@@ -106,25 +109,31 @@ class PostgreSQLStatements:
         self._connection: psycopg.Connection[Any] | None = None
         self._pooled = False
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def _connect(self) -> "psycopg.Connection[Any]":
         self._pooled = is_pooled()
+        driver = import_module("psycopg")
         params = connection.get_connection_params() | {"autocommit": True}
         if self._pooled:
             # Only a message without parameters holds several statements.
-            return psycopg.connect(**params | {"cursor_factory": psycopg.ClientCursor, "prepare_threshold": None})
+            shared: psycopg.Connection[Any] = driver.connect(
+                **params | {"cursor_factory": driver.ClientCursor, "prepare_threshold": None}
+            )
+            return shared
         options = f"{params.get('options', '')} {self.OPTIONS}".strip()
-        return psycopg.connect(
-            **params | {"options": options, "cursor_factory": psycopg.Cursor, "prepare_threshold": 1}
+        own: psycopg.Connection[Any] = driver.connect(
+            **params | {"options": options, "cursor_factory": driver.Cursor, "prepare_threshold": 1}
         )
+        return own
 
-    def _execute(self, statement: str, *values: Any) -> psycopg.Cursor[Any]:
-        if self._connection is None:
-            self._connection = self._connect()
-        if not self._pooled:
-            return self._connection.execute(statement, values)
-        cursor = self._connection.execute(self.POOLED + statement, values)
-        cursor.nextset()
-        return cursor
+    def _execute(self, statement: str, *values: Any) -> "psycopg.Cursor[Any]":
+        with connection.wrap_database_errors:
+            if self._connection is None:
+                self._connection = self._connect()
+            if not self._pooled:
+                return self._connection.execute(statement, values)
+            cursor = self._connection.execute(self.POOLED + statement, values)
+            cursor.nextset()
+            return cursor
 
     def claim(self, task_id: UUID, published: float, worker_id: UUID, finished: Sequence[RunKey]) -> RunKey | None:
         """See `Statements`."""

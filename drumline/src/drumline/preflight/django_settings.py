@@ -1,6 +1,7 @@
 """What the project's Django settings would lose or leave open in workers; `check --deploy` has the web's side."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router
@@ -30,6 +31,11 @@ def django_problems() -> Iterator[str]:
         )
     for alias in connections:
         values = connections[alias].settings_dict
+        if connections[alias].vendor == "postgresql" and find_spec("psycopg") is None:
+            yield (
+                f"DATABASES[{alias!r}] is PostgreSQL and psycopg 3 is not installed, so that no worker can claim a task; "
+                "pip install 'drumline[postgresql]'"
+            )
         if values["CONN_MAX_AGE"] != 0 and not values["CONN_HEALTH_CHECKS"]:
             yield (
                 f"DATABASES[{alias!r}] keeps connections without looking whether they still work: after a restart of "
@@ -76,4 +82,5 @@ def pooling_problems() -> Iterator[str]:
 
 def _is_pooled(database: BaseDatabaseWrapper) -> bool:
     database.ensure_connection()
-    return stands_before(database.connection)
+    with database.wrap_database_errors:
+        return stands_before(database.connection)

@@ -1,13 +1,16 @@
 """Waiting for the ledger to ring: LISTEN on PostgreSQL, and a pause behind a pooler and anywhere else."""
 
 import time
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-from django.db import InterfaceError, connection
+from django.db import connection
 
 from drumline.ledger.pooling import is_pooled
 from drumline.ledger.services import CHANNEL
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 class Listener:
@@ -21,21 +24,20 @@ class Listener:
         if connection.vendor != "postgresql":
             self.pause(seconds)
             return
-        try:
+        with connection.wrap_database_errors:
             if is_pooled():
                 # The session that listens would serve others, and hear nothing.
                 self.pause(seconds)
                 return
             if self._connection is None:
-                params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor, "autocommit": True}
-                self._connection = psycopg.connect(**params)
+                driver = import_module("psycopg")
+                params = connection.get_connection_params() | {"cursor_factory": driver.Cursor, "autocommit": True}
+                self._connection = driver.connect(**params)
                 self._connection.execute(f"LISTEN {CHANNEL}")
                 # What rang before this was not heard.
                 return
             for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
-        except psycopg.Error as error:
-            raise InterfaceError(str(error)) from error
 
     def pause(self, seconds: float) -> None:
         """Return after so many seconds."""

@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from django.db import DatabaseError, InterfaceError
 
 from drumline import storable
@@ -31,7 +30,7 @@ LINGER = 0.1
 # How long a process waits for the database before it gives the message back, in seconds.
 PATIENCE = 20.0
 
-FAILURES = (DatabaseError, InterfaceError, psycopg.Error)
+FAILURES = (DatabaseError, InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
