@@ -137,6 +137,25 @@ def test_a_dead_letter_is_requeued_with_all_its_attempts_and_the_name_of_who_did
     assert services.tasks_requeue(ids(running), by="ada") == 0
 
 
+def test_a_task_that_is_sent_under_another_name_is_listed_by_it_and_ends_as_what_it_is(broker, failures):
+    current_app.tasks["core.ping"].apply_async(task_id=str(uuid.uuid4()), shadow="shop.tasks.reorder", durable=True)
+    sent = DurableTask.objects.get()
+    assert (sent.name, broker) == ("shop.tasks.reorder", [])
+
+    with mock.patch.object(current_app.tasks["core.ping"].backend, "mark_as_failure") as stored:
+        assert services.task_refused(sent.id, error="no message can hold it")
+        announce_ends()
+    assert stored.called
+    assert [str(error) for error in failures] == ["no message can hold it"]
+
+
+def test_a_task_that_took_too_long_says_by_which_class(running):
+    assert services.task_failed(running.id, worker_id=WORKER, error="too slow", exception="celery.Limit")
+
+    running.refresh_from_db()
+    assert [(entry["what"], entry["exception"]) for entry in running.history] == [("failed", "celery.Limit")]
+
+
 def test_a_discarded_task_is_not_run_and_says_why(queued):
     assert services.tasks_discard(ids(queued), reason="sent by mistake", by="ada") == 1
 

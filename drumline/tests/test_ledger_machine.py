@@ -55,6 +55,8 @@ class Task:
     deaths: int = 0
     # How often it was replaced under its id.
     generation: int = 0
+    # What its last run left.
+    result: str | None = None
 
 
 @dataclass(eq=False)
@@ -126,6 +128,13 @@ class Ledger(RuleBasedStateMachine):
         return self._close(lambda: self.ledger.finish(run.worker, [run.key]))
 
     @rule(target=closes, run=consumes(runs))
+    def succeed_with_a_result(self, run: Run) -> object:
+        result = f'"run {run.key.run}, \\u0000"'
+        if self._end(run, State.FINISHED):
+            run.task.result = result
+        return self._close(lambda: self.ledger.succeed(run.worker, run.key, result))
+
+    @rule(target=closes, run=consumes(runs))
     def fail(self, run: Run) -> object:
         self._end(run, State.DEAD)
         return self._close(lambda: self.ledger.fail(run.worker, run.key, "error\0", "traceback\udce9"))
@@ -151,6 +160,7 @@ class Ledger(RuleBasedStateMachine):
         current_app.tasks["drumline.ping"].apply_async(task_id=str(task.id), replaced_task_nesting=nesting)
         if task.generation < nesting:
             task.state, task.holder, task.deaths, task.generation = State.QUEUED, None, 0, nesting
+            task.result = None
         return self._claim(task, run.worker, []) if starts else multiple()
 
     @rule(target=closes, run=consumes(runs))
@@ -228,6 +238,7 @@ class Ledger(RuleBasedStateMachine):
             row = rows[task.id]
             assert row.state == task.state
             assert row.generation == task.generation
+            assert row.result == task.result
             assert (row.state == State.RUNNING) == (task.holder is not None)
             if task.holder:
                 assert (row.worker_id, row.run) == (task.holder.worker, task.holder.key.run)

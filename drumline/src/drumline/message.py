@@ -115,7 +115,8 @@ class Message:
         """Return what the row says of the message, in a form that every database takes. See `dumps`."""
         headers = self.headers
         return {
-            "name": _column(headers["task"]),
+            # As Celery's logs and events name it; the message's header `task` is what a worker looks up.
+            "name": _column(headers.get("shadow") or headers["task"]),
             "queue": _column(self.queue),
             "priority": _integer(self.properties.get("priority"), SMALLINT),
             "message": self.dumps(strict=strict),

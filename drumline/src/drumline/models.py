@@ -55,7 +55,10 @@ class DurableTask(models.Model):
     # Why it is dead or was discarded.
     error = models.TextField(default="")
     traceback = models.TextField(default="")
-    # What went wrong before and who did what, oldest first: [{"at": …, "what": …, "worker": …, "error": …, "by": …}]
+    # What a task of django.tasks returned, as JSON; None for Celery's tasks, whose results have a backend of their own.
+    result = models.TextField(null=True)  # noqa: DJ001  it differs from an empty text
+    # What went wrong before and who did what, oldest first:
+    # [{"at": …, "what": …, "worker": …, "error": …, "exception": …, "by": …}]
     history = models.JSONField(default=list)
 
     class Meta:

@@ -96,7 +96,7 @@ class DurableTaskAdmin(ReadOnlyAdmin):
         (None, {"fields": ("task_id", "name", "queue", "priority", "state", "arguments")}),
         ("When", {"fields": ("created_at", "due_at", "expires_at", "published_at", "started_at", "finished_at")}),
         ("Attempts", {"fields": ("attempt", "retries", "max_attempts", "worker", "what_happened")}),
-        ("Failure", {"fields": ("error", "formatted_traceback")}),
+        ("Result", {"fields": ("result", "error", "formatted_traceback")}),
         ("Workflow", {"fields": ("parent_id", "root_id", "generation")}),
     )
 
@@ -111,7 +111,7 @@ class DurableTaskAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[DurableTask]:
         """Leave out of a list what only the page of one task shows."""
         rows: QuerySet[DurableTask] = super().get_queryset(request)
-        return rows.defer("message", "traceback", "history")
+        return rows.defer("message", "traceback", "result", "history")
 
     def get_search_results(
         self, _request: HttpRequest, queryset: QuerySet[Any], search_term: str

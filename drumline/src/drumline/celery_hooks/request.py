@@ -63,7 +63,8 @@ class LedgerRequest(Request):
             self._tell(services.task_lost, str(error))
             return None
         if self.durable and isinstance(error, TimeLimitExceeded):
-            self._tell(services.task_failed, f"it took longer than its time limit ({error})")
+            at_limit = partial(services.task_failed, exception="celery.exceptions.TimeLimitExceeded")
+            self._tell(at_limit, f"it took longer than its time limit ({error})")
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: FBT001  Celery's signature

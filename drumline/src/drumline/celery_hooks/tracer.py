@@ -120,11 +120,15 @@ def _close(run: CurrentRun, result: Any) -> None:
             storable.error_text(info.retval),
             storable.text(getattr(result.retval, "traceback", ""), limit=TRACEBACK_LIMIT),
         )
-        claims().ended(key, lambda to, worker: to.fail(worker, key, error, lines), known=True)
+        exception = run.exception
+        claims().ended(key, lambda to, worker: to.fail(worker, key, error, lines, exception=exception), known=True)
     elif state == states.REJECTED and info.retval.requeue:
         claims().ended(key, lambda to, worker: to.give_back(worker, key))
     elif state == states.REJECTED:
         error = f"rejected: {storable.text(info.retval.reason)}"
         claims().ended(key, lambda to, worker: to.fail(worker, key, error, ""), known=True)
+    elif (kept := run.result) is not None:
+        # Not with the others: what has content may be refused, and must not hold them.
+        claims().ended(key, lambda to, worker: to.succeed(worker, key, kept), known=True)
     else:
         claims().finished(key)

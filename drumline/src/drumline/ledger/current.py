@@ -15,6 +15,10 @@ class CurrentRun:
         self.key = key
         # The message that takes this one's place: a retry, or Task.replace.
         self.replacement: Message | None = None
+        # What the task leaves to be kept with its row: the value that it returned, as JSON in ASCII, or the import path
+        # of the exception's class. Celery's tasks leave neither.
+        self.result: str | None = None
+        self.exception = ""
 
 
 class _ThisThread(threading.local):
@@ -22,6 +26,11 @@ class _ThisThread(threading.local):
 
 
 _this_thread = _ThisThread()
+
+
+def current_run() -> CurrentRun | None:
+    """Return what this thread runs under a claim."""
+    return _this_thread.run
 
 
 def replaced_by(message: Message) -> bool:

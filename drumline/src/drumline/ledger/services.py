@@ -11,7 +11,7 @@ from django.db import connection, models, transaction
 from kombu import Queue
 
 from drumline import conf, storable
-from drumline.ledger.statements import TRACEBACK_LIMIT, event
+from drumline.ledger.statements import event, failure
 from drumline.logs import get_logger
 from drumline.message import Message
 from drumline.models import Announcement, DurableTask, Worker
@@ -152,14 +152,16 @@ def task_lost(
 
 @transaction.atomic
 def task_failed(
-    task_id: UUID, *, worker_id: UUID, error: str, traceback: str = "", generation: int | None = None
+    task_id: UUID, *, worker_id: UUID, error: str, exception: str = "", generation: int | None = None
 ) -> bool:
-    """Make a dead letter of a task whose process could not do it, as at the hard time limit. See `task_lost`."""
+    """Make a dead letter of a task whose process could not do it, as at the hard time limit.
+
+    `exception` is the import path of a class that says what happened. See `task_lost`.
+    """
     row = _running(task_id, worker_id, generation)
     if row is None:
         return False
-    row.history.append(event("failed", worker_id, row.attempt, error=error))
-    row.traceback = storable.text(traceback, limit=TRACEBACK_LIMIT)
+    row.history.append(failure(worker_id, row.attempt, error, exception))
     _end(row, State.DEAD, error)
     return True
 

@@ -49,6 +49,7 @@ CLAIM = """UPDATE drumline_ledger
     WHERE id = %s AND state = 0 AND due_at <= clock_timestamp() RETURNING id, run, attempt"""
 FINISH_AND_CLAIM = f"WITH finished AS ({FINISH}) {CLAIM}"
 MINE = "WHERE id = %s AND run = %s AND state = 1 AND worker_id = %s"
+SUCCEED = f"UPDATE drumline_ledger SET state = 2, finished_at = clock_timestamp(), result = %s {MINE}"  # noqa: S608
 FAIL = f"""UPDATE drumline_ledger
     SET state = 3, finished_at = clock_timestamp(), error = %s, traceback = %s, history = history || %s::jsonb {MINE}"""  # noqa: S608
 FAIL_AND_ANNOUNCE = f"""WITH ended AS ({FAIL} RETURNING id)
@@ -70,8 +71,16 @@ class Statements(Protocol):
     def finish(self, worker_id: UUID, finished: Sequence[RunKey]) -> None:
         """Close what is finished."""
 
-    def fail(self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, announce: bool = False) -> None:
-        """Make it a dead letter, which the relay is to `announce` to Celery if Celery does not know of it."""
+    def succeed(self, worker_id: UUID, run: RunKey, result: str) -> None:
+        """Close it with what it returned, as JSON in ASCII."""
+
+    def fail(  # noqa: PLR0913  all that is known of a failure
+        self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, exception: str = "", announce: bool = False
+    ) -> None:
+        """Make it a dead letter, which the relay is to `announce` to Celery if Celery does not know of it.
+
+        `exception` is the import path of the error's class, where a reader of the history needs it.
+        """
 
     def requeue(self, worker_id: UUID, run: RunKey, message: Message, why: str) -> None:
         """Put another message in its place, to be published by the relay when it is due."""
@@ -93,6 +102,11 @@ def event(what: str, worker_id: UUID | None, attempt: int, **more: Any) -> dict[
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     kept = {name: storable.text(value, limit=HISTORY_LIMIT) for name, value in more.items()}
     return {"at": at, "what": what, "attempt": attempt, "worker": str(worker_id) if worker_id else "", **kept}
+
+
+def failure(worker_id: UUID | None, attempt: int, error: str, exception: str = "") -> dict[str, Any]:
+    """Return the entry of a run that failed, with the import path of the exception's class where it is known."""
+    return event("failed", worker_id, attempt, error=error, **({"exception": exception} if exception else {}))
 
 
 class PostgreSQLStatements:
@@ -148,9 +162,15 @@ class PostgreSQLStatements:
         """See `Statements`."""
         self._execute(FINISH, *_columns(finished), worker_id)
 
-    def fail(self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, announce: bool = False) -> None:
+    def succeed(self, worker_id: UUID, run: RunKey, result: str) -> None:
         """See `Statements`."""
-        history = json.dumps([event("failed", worker_id, run.attempt, error=error)])
+        self._execute(SUCCEED, result, run.task_id, run.run, worker_id)
+
+    def fail(  # noqa: PLR0913  all that is known of a failure
+        self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, exception: str = "", announce: bool = False
+    ) -> None:
+        """See `Statements`."""
+        history = json.dumps([failure(worker_id, run.attempt, error, exception)])
         kept = storable.text(error), storable.text(traceback, limit=TRACEBACK_LIMIT)
         statement = FAIL_AND_ANNOUNCE if announce else FAIL
         self._execute(statement, *kept, history, run.task_id, run.run, worker_id)
@@ -200,12 +220,18 @@ class PortableStatements:
         for run in finished:
             _mine(worker_id, run).update(state=State.FINISHED, finished_at=Now())
 
-    def fail(self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, announce: bool = False) -> None:
+    def succeed(self, worker_id: UUID, run: RunKey, result: str) -> None:
+        """See `Statements`."""
+        _mine(worker_id, run).update(state=State.FINISHED, finished_at=Now(), result=result)
+
+    def fail(  # noqa: PLR0913  all that is known of a failure
+        self, worker_id: UUID, run: RunKey, error: str, traceback: str, *, exception: str = "", announce: bool = False
+    ) -> None:
         """See `Statements`."""
         for row in _mine(worker_id, run):
             row.state, row.finished_at = State.DEAD, datetime.now(UTC)
             row.error, row.traceback = storable.text(error), storable.text(traceback, limit=TRACEBACK_LIMIT)
-            row.history.append(event("failed", worker_id, run.attempt, error=error))
+            row.history.append(failure(worker_id, run.attempt, error, exception))
             row.save()
             if announce:
                 Announcement.objects.get_or_create(task_id=row.id)

@@ -126,7 +126,7 @@ def _parts(row: DurableTask) -> tuple[Any, Any, Context, bool]:
     request = Context(
         {**message.headers, **message.properties, **(embed or {})}, args=args, kwargs=kwargs, delivery_info={}
     )
-    task = application().tasks.get(row.name)
+    task = application().tasks.get(message.headers["task"])
     ignored = message.headers.get("ignore_result")
     if ignored is None:
         ignored = getattr(task, "ignore_result", False)

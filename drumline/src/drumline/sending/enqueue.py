@@ -30,7 +30,7 @@ COLUMNS = """id, name, queue, priority, message, created_at, due_at, expires_at,
 REPLACE = """ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = excluded.queue, priority = excluded.priority,
     message = excluded.message, state = 0, due_at = excluded.due_at, expires_at = excluded.expires_at,
     published_at = excluded.published_at, retries = excluded.retries, max_attempts = excluded.max_attempts,
-    generation = excluded.generation, attempt = 0
+    generation = excluded.generation, attempt = 0, result = NULL
     WHERE drumline_ledger.generation < excluded.generation"""
 
 
