@@ -138,11 +138,11 @@ def test_a_dead_letter_is_requeued_with_all_its_attempts_and_the_name_of_who_did
 
 
 def test_a_task_that_is_sent_under_another_name_is_listed_by_it_and_ends_as_what_it_is(broker, failures):
-    current_app.tasks["core.ping"].apply_async(task_id=str(uuid.uuid4()), shadow="shop.tasks.reorder", durable=True)
+    current_app.tasks["drumline.ping"].apply_async(task_id=str(uuid.uuid4()), shadow="shop.tasks.reorder", durable=True)
     sent = DurableTask.objects.get()
     assert (sent.name, broker) == ("shop.tasks.reorder", [])
 
-    with mock.patch.object(current_app.tasks["core.ping"].backend, "mark_as_failure") as stored:
+    with mock.patch.object(current_app.tasks["drumline.ping"].backend, "mark_as_failure") as stored:
         assert services.task_refused(sent.id, error="no message can hold it")
         announce_ends()
     assert stored.called

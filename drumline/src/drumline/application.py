@@ -44,6 +44,12 @@ def find_by(find: Callable[[], Celery | None]) -> None:
     _find = find
 
 
+def is_found() -> bool:
+    """Return whether the project has such an application; without one, `application()` is Celery's own default."""
+    application()
+    return _application is not None
+
+
 def is_own(app: Celery) -> bool:
     """Return whether this is the application whose tasks the ledger keeps."""
     return app is application()

@@ -1,10 +1,16 @@
-"""The task that proves a queue is consumed."""
+"""The tasks of this application, where Celery's autodiscovery finds them."""
 
 import socket
 import time
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 from celery import Task, shared_task
+from django.conf import settings
+
+# What runs the tasks of `django.tasks`, or of its backport, where the project has some.
+if getattr(settings, "TASKS", None) and (find_spec("django.tasks") or find_spec("django_tasks")):
+    from drumline.tasks_backend.carrier import run_task as run_task  # noqa: PLC0414  for Celery
 
 # Long enough to watch a worker drain, and shorter than the time limit of any queue.
 LONGEST_SECONDS = 30.0
@@ -12,7 +18,7 @@ LONGEST_SECONDS = 30.0
 
 @shared_task(name="drumline.ping", bind=True, ignore_result=False)
 def ping(self: "Task[[float], dict[str, str]]", seconds: float = 0) -> dict[str, str]:
-    """Say which queue delivered this message, which worker on which host ran it, and when.
+    """Prove that a queue is consumed: say which queue delivered this message, which worker on which host ran it, and when.
 
     `seconds` keeps the worker busy for that long first, 30 at the most: that is how a drain can be watched.
     """

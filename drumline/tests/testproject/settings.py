@@ -31,6 +31,9 @@ INSTALLED_APPS = [
 if find_spec("django_celery_beat"):
     INSTALLED_APPS += ["django_celery_beat", "drumline.beat"]
     CELERY_BEAT_SCHEDULER = "drumline.beat.scheduler:Scheduler"
+# Django's tasks, by Django itself or by the backport.
+if not find_spec("django.tasks") and find_spec("django_tasks"):
+    INSTALLED_APPS.append("django_tasks")
 MIDDLEWARE = [
     "drumline.web.request_id.RequestIdMiddleware",
     "drumline.health.middleware.HealthMiddleware",

@@ -7,7 +7,11 @@ from typing import Any
 from celery import Celery
 from celery.app.routes import MapRoute, expand_router_string
 from celery.utils.functional import maybe_evaluate
+from django.conf import settings
 from kombu import Queue
+
+# The backend for `django.tasks`, by its name: this does not need the framework that it needs.
+LEDGER_BACKEND = "drumline.tasks_backend.LedgerBackend"
 
 
 @dataclass(slots=True)
@@ -38,7 +42,7 @@ def may_be_sent_to(app: Celery, queue: str) -> bool:
 
 
 def routed_queues(app: Celery) -> Routed:
-    """Read `task_routes`, the schedule and the tasks' own options."""
+    """Read `task_routes`, the schedule, the tasks' own options, and the queues of Django's tasks."""
     routed = Routed()
     routed.add(app.conf.task_default_queue, "the default queue")
     routes = app.conf.task_routes
@@ -55,6 +59,10 @@ def routed_queues(app: Celery) -> Routed:
     for task in app.tasks.values():
         if queue := getattr(task, "queue", None):
             routed.add(queue, f"task {task.name}")
+    for alias, backend in (getattr(settings, "TASKS", None) or {}).items():
+        if backend.get("BACKEND") == LEDGER_BACKEND:
+            for queue in backend.get("QUEUES", ["default"]):
+                routed.add(queue, f"TASKS[{alias!r}]")
     return routed
 
 
