@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,18 @@ import pytest
 from tests.support.paths import ANSIBLE
 
 
-def file_set(files: list[dict[str, str]], *options: str, **arguments: Any) -> dict[str, Any]:
-    """The module's answer when Ansible runs it on this machine."""
+def file_set(files: list[dict[str, str]], *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+    """The module's answer when it runs on this machine, as Ansible calls it."""
     me = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
-    owned = [me | file for file in files]
+    own = {"_ansible_check_mode": check, "_ansible_diff": True}
     ran = subprocess.run(
-        ["ansible", "localhost", "-m", "file_set", "-a", json.dumps({"files": owned, **arguments}), *options],
-        cwd=ANSIBLE,
+        [sys.executable, str(ANSIBLE / "plugins/modules/file_set.py")],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": {"files": [me | file for file in files], **arguments, **own}}),
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true"},
     )
-    plays = json.loads(ran.stdout[ran.stdout.index("{") :])["plays"]
-    answer: dict[str, Any] = plays[0]["tasks"][0]["hosts"]["localhost"]
+    answer: dict[str, Any] = json.loads(ran.stdout)
     return answer
 
 
@@ -53,7 +52,7 @@ def test_it_removes_what_is_no_longer_in_the_set_and_nothing_else(tmp_path: Path
 def test_check_mode_tells_and_touches_nothing(tmp_path: Path) -> None:
     files = [{"path": str(tmp_path / "a.conf"), "content": "one\n"}]
 
-    answer = file_set(files, "--check")
+    answer = file_set(files, check=True)
 
     assert answer["changed"] is True
     assert answer["diff"][0]["after"] == "one\n"
@@ -77,7 +76,7 @@ def test_check_mode_tells_of_a_file_that_would_change_its_owner(tmp_path: Path) 
     os.chown(tmp_path / "a.conf", 65534, 65534)
 
     answer = file_set(
-        [{"path": str(tmp_path / "a.conf"), "content": "one\n", "owner": "root", "group": "root"}], "--check"
+        [{"path": str(tmp_path / "a.conf"), "content": "one\n", "owner": "root", "group": "root"}], check=True
     )
 
     assert answer["changed"] is True
