@@ -8,6 +8,11 @@ INVENTORY ?= local
 INVENTORY_FILE = inventories/$(INVENTORY)/hosts.yml
 ROLE_SCENARIOS = $(filter-out default supervisor,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
 SIDE_BY_SIDE = --dist worksteal --numprocesses
+# Tests of real servers wait as much as they compute.
+PROCESSES = $(shell expr $$(nproc) + 1)
+WITHOUT_A_HOST = $(MAKE) --no-print-directory lint test-python
+# All of Molecule's sequence but the tests on the host, which watch the clock.
+BRING_UP = for verb in destroy syntax converge idempotence side-effect; do tests/molecule/run $$verb default 13 || exit; done
 # A path in the environment finds ansible's own programs for the modules and plugins that call them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
@@ -59,8 +64,7 @@ lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
 	cd drumline && pytest $(SIDE_BY_SIDE) auto
-	pytest $(SIDE_BY_SIDE) auto tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration
-	pytest $(SIDE_BY_SIDE) 3 tests/faults
+	pytest $(SIDE_BY_SIDE) $(PROCESSES) tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration tests/faults
 
 .PHONY: coverage
 coverage: bootstrap-test ## Measure which branches of app/ and the package those tests reach, in every process that they start
@@ -71,8 +75,10 @@ faults: bootstrap-test ## Harm real servers and processes in 50 minutes, and pri
 	pytest $(SIDE_BY_SIDE) auto tests/faults --full $(if $(ONLY),-k '$(ONLY)')
 
 .PHONY: test
-test: lint test-python ## Everything that must pass, with the whole site on a Debian 13 test host
-	tests/molecule/run test default 13
+test: bootstrap-test ## Everything that must pass, with the whole site on a Debian 13 test host
+	@tests/beside build/bring-up.log '$(BRING_UP)' '$(WITHOUT_A_HOST)'
+	tests/molecule/run verify default 13
+	tests/molecule/run destroy default 13
 
 .PHONY: bench
 bench: bootstrap-test ## Measure against Celery without the ledger, in an hour on an idle machine: ONLY=enqueue

@@ -71,8 +71,10 @@ class Handler(BaseHTTPRequestHandler):
 def crm_server() -> Iterator[Crm]:
     with Crm() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            server.shutdown()
 
 
 if __name__ == "__main__":

@@ -79,9 +79,11 @@ def events_of(envelope: bytes) -> list[dict[str, Any]]:
 def sentry_server() -> Iterator[Sentry]:
     with Sentry() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.answers.set()
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            server.answers.set()
+            server.shutdown()
 
 
 if __name__ == "__main__":

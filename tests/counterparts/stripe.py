@@ -169,9 +169,11 @@ class Handler(BaseHTTPRequestHandler):
 def stripe_server() -> Iterator[Stripe]:
     with Stripe() as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield server
-        server.open.set()
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            server.open.set()
+            server.shutdown()
 
 
 if __name__ == "__main__":

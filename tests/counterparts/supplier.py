@@ -89,9 +89,11 @@ class Handler(BaseHTTPRequestHandler):
 def supplier_server(**options: int) -> Iterator[Supplier]:
     with Supplier(**options) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield server
-        server.open.set()
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            server.open.set()
+            server.shutdown()
 
 
 if __name__ == "__main__":

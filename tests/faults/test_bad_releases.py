@@ -29,6 +29,17 @@ PROJECT = Path(__file__).resolve().parents[2]
 ANSIBLE = Path(os.environ.get("BAD_RELEASES_ANSIBLE", PROJECT / "ansible"))
 
 ENDS_SOON = "\nimport os, threading\nthreading.Timer(5, os._exit, (1,)).start()\n"
+# Passes every check, which start no worker, and fails at the first step after the switch.
+ENDS_AT_ONCE = """
+import os
+from celery.signals import worker_init
+
+
+@worker_init.connect
+def end_at_once(**_):
+    print("this release has no workers", flush=True)
+    os._exit(1)
+"""
 
 MIGRATION = """
 from django.db import migrations
@@ -78,6 +89,9 @@ class Bad(NamedTuple):
 
 
 RELEASES = {
+    "workers that end as they start": Bad(
+        append("config/celery.py", ENDS_AT_ONCE), ("did not become active", "this release has no workers", "runs again")
+    ),
     "an import that fails in wsgi.py": Bad(
         append("config/wsgi.py", "\nimport no_such_module\n"), ("No module named 'no_such_module'", "runs again")
     ),
