@@ -171,6 +171,23 @@ def test_nothing_runs_as_root(host: Host, model: dict[str, Any]) -> None:
     assert running_as == {name.rpartition(":")[2]: {user} for name in expected(model)}
 
 
+def test_every_program_lives_in_the_sandbox_of_a_service(host: Host, model: dict[str, Any]) -> None:
+    """How systemd rates it is among what tests/hosts/test_exposure.py asserts."""
+    found = commands(host)
+    assert found.keys() == {name.rpartition(":")[2] for name in expected(model)} - {"web-0"}
+    for name, process in found.items():
+        status = dict(line.split(":\t", 1) for line in host.check_output(f"cat /proc/{process['pid']}/status").splitlines())
+        assert (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16)) == ("1", "2", 0), name
+        inside = f"nsenter --target {process['pid']} --mount --"
+        for path in ("/opt/drumline/current/x", "/etc/drumline/x", "/var/lib/x"):
+            assert "Read-only file system" in host.run(f"{inside} touch {path}").stderr, f"{name} may write {path}"
+        kept = f"{LOGS}/{name}.x /var/lib/drumline/{name}.x"
+        host.check_output(f"{inside} touch {kept} && rm {kept}")
+        copied = f"{inside} sh -c 'cp /usr/bin/true /var/lib/drumline/true && /var/lib/drumline/true'"
+        assert "Permission denied" in host.run(copied).stderr, f"{name} may execute what it has written"
+    host.check_output("rm --force /var/lib/drumline/true")
+
+
 def test_supervisor_answers_its_own_user_alone(host: Host) -> None:
     ask = f'import socket; socket.socket(socket.AF_UNIX).connect("{SOCKET}")'
     assert host.run(f"runuser -u drumline -- python3 -c '{ask}'").rc == 0
