@@ -25,6 +25,7 @@ __all__ = ["cluster", "migrated"]
 # They look at a host; Molecule names them with the host.
 collect_ignore = [
     "test_bad_releases.py",
+    "test_deploy_under_load.py",
     "test_killed_process.py",
     "test_reboot.py",
     "test_restart_under_load.py",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
-from tests.support.on_host import last_line, run_site
+from tests.support.on_host import inventory_of, last_line, run_site
 from tests.support.source import copy_source
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def model() -> dict[str, Any]:
 
 @pytest.fixture
 def inventory(request: pytest.FixtureRequest) -> Path:
-    return Path(request.config.getoption("--secrets")).resolve().parent
+    return inventory_of(request.config)
 
 
 def deploy(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:

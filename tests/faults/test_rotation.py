@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.support.on_host import last_line, run_site
+from tests.support.on_host import inventory_of, last_line, run_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +144,7 @@ def sent(host: Host) -> Iterator[list[str]]:
 def test_all_passwords_are_rotated_by_one_run_and_no_request_fails_and_no_task_is_lost(
     request: pytest.FixtureRequest, host: Host, sent: list[str]
 ) -> None:
-    folder = Path(request.config.getoption("--secrets")).resolve()
+    folder = inventory_of(request.config) / "secrets"
     former = {name: (folder / name).read_text().strip() for name in NAMES}
     former_login = login(host)
     started = host.check_output("systemctl show -P ActiveEnterTimestampMonotonic redis-server@broker postgresql@*")

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from tests.support.paths import ANSIBLE
 
 if TYPE_CHECKING:
+    import pytest
     from testinfra.host import Host
+
+
+def inventory_of(config: pytest.Config) -> Path:
+    """The inventory of the host under test: Molecule's, or that of `make up`."""
+    secrets = config.getoption("--secrets", default=ANSIBLE / "inventories/local/secrets")
+    return Path(secrets).resolve().parent
 
 
 def last_line(host: Host, script: str, standard_input: str = "") -> str:

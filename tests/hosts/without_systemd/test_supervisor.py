@@ -176,7 +176,9 @@ def test_every_program_lives_in_the_sandbox_of_a_service(host: Host, model: dict
     found = commands(host)
     assert found.keys() == {name.rpartition(":")[2] for name in expected(model)} - {"web-0"}
     for name, process in found.items():
-        status = dict(line.split(":\t", 1) for line in host.check_output(f"cat /proc/{process['pid']}/status").splitlines())
+        status = dict(
+            line.split(":\t", 1) for line in host.check_output(f"cat /proc/{process['pid']}/status").splitlines()
+        )
         assert (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16)) == ("1", "2", 0), name
         inside = f"nsenter --target {process['pid']} --mount --"
         for path in ("/opt/drumline/current/x", "/etc/drumline/x", "/var/lib/x"):
