@@ -19,7 +19,7 @@ MEASURE = """
 import time, uuid
 from celery import current_app
 from django.db import connection
-from drumline.ledger.statements import statements
+from drumline.ledger.store import store
 from drumline.models import DurableTask
 from drumline.relay import relay as module
 from benchtasks.tasks import noop
@@ -27,7 +27,7 @@ from benchtasks.tasks import noop
 def claims():
     with current_app.producer_or_acquire() as producer:
         ids = [noop.apply_async((n,), producer=producer).id for n in range({claims})]
-    todo, worker = statements(), uuid.uuid4()
+    todo, worker = store(), uuid.uuid4()
     todo.claim(uuid.uuid4(), 0.0, worker, [])
     finished, started = [], time.perf_counter()
     for id_ in ids:

@@ -111,7 +111,7 @@ def test_a_discard_asks_for_a_reason_and_records_it(root):
 
 
 def test_all_that_a_filter_leaves_are_requeued_at_once(root, monkeypatch):
-    monkeypatch.setattr("drumline.ledger.services.CHUNK", 2)
+    monkeypatch.setattr("drumline.ledger.operators.CHUNK", 2)
     dead = [task() for _ in range(5)]
     waiting_elsewhere = task(queue="high")
     act(root, "requeue", dead[0], query="?state=dead&queue=default", select_across="1", index="0")

@@ -11,8 +11,8 @@ from django.db import OperationalError
 from django_celery_results.models import ChordCounter, TaskResult
 
 from drumline.celery_hooks.request import LedgerRequest
-from drumline.ledger import services
-from drumline.ledger.statements import PortableStatements
+from drumline.ledger import ends, operators, recovery
+from drumline.ledger.portable import PortableStore
 from drumline.models import Announcement, DurableTask
 from drumline.relay import announcements
 from drumline.relay.announcements import ResultsUnavailableError, announce_ends
@@ -65,7 +65,7 @@ def test_a_task_that_expired_before_it_was_published_is_revoked_in_celery_too(re
 
 def test_a_waiting_task_that_a_person_discards_is_revoked_in_celery_too(revoked):
     result = sent("22222222-0000-4000-8000-000000000000")
-    services.tasks_discard([uuid.UUID(result.id)], reason="sent twice", by="ada")
+    operators.discard([uuid.UUID(result.id)], reason="sent twice", by="ada")
     assert not revoked, "nothing is announced in the transaction of a request"
 
     announce_ends()
@@ -78,9 +78,9 @@ def test_a_waiting_task_that_a_person_discards_is_revoked_in_celery_too(revoked)
 
 def test_a_dead_letter_that_is_discarded_stays_failed(revoked):
     result = sent("33333333-0000-4000-8000-000000000000")
-    run = PortableStatements().claim(uuid.UUID(result.id), 0.0, WORKER, [])
-    PortableStatements().fail(WORKER, run, "KeyError: 'x'", "")
-    services.tasks_discard([run.task_id], reason="no use", by="ada")
+    run = PortableStore().claim(uuid.UUID(result.id), 0.0, WORKER, [])
+    PortableStore().fail(WORKER, run, "KeyError: 'x'", "")
+    operators.discard([run.task_id], reason="no use", by="ada")
 
     announce_ends()
 
@@ -89,8 +89,8 @@ def test_a_dead_letter_that_is_discarded_stays_failed(revoked):
 
 def test_a_requeued_task_has_not_ended(revoked):
     result = sent("44444444-0000-4000-8000-000000000000")
-    services.tasks_discard([uuid.UUID(result.id)], reason="sent twice", by="ada")
-    services.tasks_requeue([uuid.UUID(result.id)], by="ada")
+    operators.discard([uuid.UUID(result.id)], reason="sent twice", by="ada")
+    operators.requeue([uuid.UUID(result.id)], by="ada")
 
     announce_ends()
 
@@ -102,7 +102,7 @@ def test_a_chord_fails_when_a_member_is_discarded(revoked):
     # A task that keeps no results keeps one as a member; the ledger must not ask the task alone.
     members = [ping.si().set(task_id=str(uuid.UUID(int=n))) for n in (1, 2)]
     chord(members, ping.si().set(task_id=body)).apply_async()
-    services.tasks_discard([uuid.UUID(int=1), uuid.UUID(int=2)], reason="no use", by="ada")
+    operators.discard([uuid.UUID(int=1), uuid.UUID(int=2)], reason="no use", by="ada")
 
     announce_ends()
 
@@ -115,7 +115,7 @@ def test_a_chain_ends_with_the_task_that_expired(revoked):
     ping = current_app.tasks["drumline.ping"]
     last = chain(ping.si().set(ignore_result=False), ping.si().set(ignore_result=False)).apply_async(countdown=60)
     DurableTask.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    services.tasks_expire()
+    ends.tasks_expire()
 
     announce_ends()
 
@@ -129,8 +129,8 @@ def test_a_dead_letter_whose_worker_died_reaches_its_chord(monkeypatch):
     monkeypatch.setattr(type(ping), "ignore_result", True, raising=False)
     chord([ping.si().set(task_id=str(uuid.UUID(int=1)))], ping.si().set(task_id=body)).apply_async()
     DurableTask.objects.update(max_attempts=1)
-    PortableStatements().claim(uuid.UUID(int=1), 0.0, WORKER, [])
-    services.task_lost(uuid.UUID(int=1), worker_id=WORKER, error="killed")
+    PortableStore().claim(uuid.UUID(int=1), 0.0, WORKER, [])
+    recovery.task_lost(uuid.UUID(int=1), worker_id=WORKER, error="killed")
 
     announce_ends()
 
@@ -139,7 +139,7 @@ def test_a_dead_letter_whose_worker_died_reaches_its_chord(monkeypatch):
 
 def test_an_end_that_cannot_be_announced_holds_no_other(revoked):
     results = [expired(str(uuid.UUID(int=n))) for n in (1, 2)]
-    services.tasks_expire()
+    ends.tasks_expire()
     DurableTask.objects.filter(id=results[0].id).update(message="not a message")
 
     announce_ends()
@@ -154,7 +154,7 @@ def test_an_end_that_cannot_be_announced_holds_no_other(revoked):
 )
 def test_announcements_wait_for_results_that_are_away(revoked, monkeypatch, error, raised):
     expired(str(uuid.UUID(int=1)))
-    services.tasks_expire()
+    ends.tasks_expire()
     with monkeypatch.context() as patch:
         patch.setattr(announcements, "_announce", lambda _: (_ for _ in ()).throw(error))
         with pytest.raises(raised):
@@ -177,8 +177,8 @@ def request(task_id: str) -> LedgerRequest:
 def test_a_late_delivery_does_not_revoke_a_task_that_has_ended(revoked, monkeypatch):
     monkeypatch.setattr(heartbeat, "_thread", None)
     result = sent("55555555-0000-4000-8000-000000000000")
-    run = PortableStatements().claim(uuid.UUID(result.id), 0.0, WORKER, [])
-    PortableStatements().finish(WORKER, [run])
+    run = PortableStore().claim(uuid.UUID(result.id), 0.0, WORKER, [])
+    PortableStore().finish(WORKER, [run])
     late = request(result.id)
 
     late._announce_revoked("expired", False, None, True)  # noqa: FBT003  Celery's signature
@@ -202,11 +202,11 @@ def test_two_workers_that_find_a_task_revoked_announce_it_once(revoked, monkeypa
 
 def test_what_a_worker_terminated_is_discarded_for_that_run_alone():
     result = sent("77777777-0000-4000-8000-000000000000")
-    run = PortableStatements().claim(uuid.UUID(result.id), 0.0, WORKER, [])
+    run = PortableStore().claim(uuid.UUID(result.id), 0.0, WORKER, [])
     sent(result.id, replaced_task_nesting=1)
-    PortableStatements().claim(run.task_id, 0.0, WORKER, [])
+    PortableStore().claim(run.task_id, 0.0, WORKER, [])
 
-    assert not services.task_terminated(run.task_id, worker_id=WORKER, reason="revoked", generation=0)
-    assert services.task_lost(run.task_id, worker_id=WORKER, error="killed", generation=0) is None
-    assert services.task_terminated(run.task_id, worker_id=WORKER, reason="revoked", generation=1)
+    assert not ends.task_terminated(run.task_id, worker_id=WORKER, reason="revoked", generation=0)
+    assert recovery.task_lost(run.task_id, worker_id=WORKER, error="killed", generation=0) is None
+    assert ends.task_terminated(run.task_id, worker_id=WORKER, reason="revoked", generation=1)
     assert not Announcement.objects.exists(), "Celery's worker has announced it"

@@ -19,7 +19,7 @@ from django.db import (
 
 from drumline.celery_hooks import tracer
 from drumline.ledger.outages import is_unavailable
-from drumline.ledger.statements import RunKey
+from drumline.ledger.store import RunKey
 from drumline.worker import claims as module
 from drumline.worker.heartbeat import HeartbeatThread
 
@@ -79,7 +79,7 @@ def database() -> Database:
 @pytest.fixture
 def claims(database, monkeypatch) -> module.Claims:
     """A process's claims, whose thread waits."""
-    monkeypatch.setattr(module, "statements", lambda: database)
+    monkeypatch.setattr(module, "store", lambda: database)
     monkeypatch.setattr(module.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
     return module.Claims()
 
@@ -150,7 +150,7 @@ def test_an_end_that_meets_an_outage_of_its_own_holds_no_other(claims, database)
 
 
 def test_the_thread_that_closes_outlives_any_error(database, monkeypatch):
-    monkeypatch.setattr(module, "statements", lambda: database)
+    monkeypatch.setattr(module, "store", lambda: database)
     monkeypatch.setattr(module, "LINGER", 0)
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
     answers, written = iter([RuntimeError("a bug"), None]), threading.Event()
@@ -202,11 +202,11 @@ def test_an_outage_is_told_from_a_refusal_by_the_error_and_the_servers_state():
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="it has no driver of its own")
 def test_whoever_uses_the_ledger_sees_errors_of_django_alone(db):  # noqa: ARG001  it opens the database
-    statements = module.statements()
+    ledger = module.store()
     with pytest.raises(OperationalError) as raised:
-        statements._execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        ledger._execute("SELECT pg_terminate_backend(pg_backend_pid())")
     assert is_unavailable(raised.value)
-    statements.reconnect()
+    ledger.reconnect()
     with pytest.raises(DataError):
-        statements._execute("SELECT %s::text", "\0")
-    statements.reconnect()
+        ledger._execute("SELECT %s::text", "\0")
+    ledger.reconnect()

@@ -23,7 +23,7 @@ from django.utils import timezone
 from kombu.serialization import loads
 
 from drumline import discard, requeue
-from drumline.ledger import services
+from drumline.ledger import ends, recovery
 from drumline.message import Message
 from drumline.models import DurableTask
 from drumline.preflight.queues import serving_problems
@@ -114,7 +114,7 @@ def work(monkeypatch, transactional_db):  # noqa: ARG001  claims have a connecti
 
     yield work
     carrier_task.__trace__ = None
-    claims._statements.reconnect()
+    claims._ledger.reconnect()
 
 
 def row_of(result) -> DurableTask:
@@ -452,7 +452,7 @@ def test_a_task_whose_worker_dies_is_ready_again_and_has_failed_after_its_last_a
     result = background.describe.enqueue()
     for attempt in (1, 2):
         assert claimed(result)
-        assert services.task_lost(uuid.UUID(result.id), worker_id=current_id(), error="killed") == State.QUEUED
+        assert recovery.task_lost(uuid.UUID(result.id), worker_id=current_id(), error="killed") == State.QUEUED
         result.refresh()
         assert (result.status, result.attempts) == (READY, attempt)
     work()
@@ -462,7 +462,7 @@ def test_a_task_whose_worker_dies_is_ready_again_and_has_failed_after_its_last_a
     another = background.nothing.enqueue()
     for _ in range(3):
         assert claimed(another)
-        services.task_lost(uuid.UUID(another.id), worker_id=current_id(), error="killed")
+        recovery.task_lost(uuid.UUID(another.id), worker_id=current_id(), error="killed")
     announce_ends()
     another.refresh()
     assert (another.status, another.attempts) == (FAILED, 3)
@@ -478,7 +478,7 @@ def test_a_task_that_took_too_long_has_failed_by_its_time_limit(work):  # noqa: 
     result = background.nothing.enqueue()
     assert claimed(result)
     limit = f"{TimeLimitExceeded.__module__}.{TimeLimitExceeded.__qualname__}"
-    services.task_failed(uuid.UUID(result.id), worker_id=current_id(), error="too slow", exception=limit)
+    ends.task_failed(uuid.UUID(result.id), worker_id=current_id(), error="too slow", exception=limit)
 
     result.refresh()
     assert (result.status, [error.exception_class for error in result.errors]) == (FAILED, [TimeLimitExceeded])
@@ -503,7 +503,7 @@ def test_a_task_that_no_worker_knows_has_failed_after_ten_deliveries():
     for _ in range(10):
         result.refresh()
         assert (result.status, result.attempts, result.errors) == (READY, 0, [])
-        services.task_deferred(uuid.UUID(result.id), error="no worker knows it")
+        ends.task_deferred(uuid.UUID(result.id), error="no worker knows it")
 
     result.refresh()
     assert (result.status, [error.exception_class for error in result.errors]) == (FAILED, [NotRegistered])

@@ -16,9 +16,10 @@ from kombu.serialization import register
 
 from drumline.broker.publishing import breaker
 from drumline.celery_hooks.signals import defer_refused
-from drumline.ledger import services
+from drumline.ledger import ends, operators, recovery, retention
+from drumline.ledger.portable import PortableStore
 from drumline.ledger.selectors import task_error
-from drumline.ledger.statements import PortableStatements, RunKey
+from drumline.ledger.store import RunKey
 from drumline.message import Message, ledger_id
 from drumline.models import DurableTask
 from drumline.relay.announcements import announce_ends
@@ -45,7 +46,7 @@ def queued(broker) -> DurableTask:  # noqa: ARG001  it stands in for the broker
 
 @pytest.fixture
 def running(queued) -> DurableTask:
-    assert PortableStatements().claim(queued.id, 0.0, WORKER, []) == (queued.id, 1, 1)
+    assert PortableStore().claim(queued.id, 0.0, WORKER, []) == (queued.id, 1, 1)
     queued.refresh_from_db()
     return queued
 
@@ -78,7 +79,7 @@ def test_a_sent_task_is_a_queued_row_with_its_whole_message(queued):
 
 
 def test_only_one_of_two_claims_gets_the_row(queued):
-    claims = PortableStatements()
+    claims = PortableStore()
 
     assert claims.claim(queued.id, 0.0, WORKER, []) == (queued.id, 1, 1)
     assert claims.claim(queued.id, 0.0, uuid.uuid4(), []) is None
@@ -90,13 +91,13 @@ def test_a_delayed_task_is_neither_published_nor_claimed_before_its_time(broker)
     row = DurableTask.objects.get()
     assert row.published_at is None
     assert row.due_at > datetime.now(UTC) + timedelta(minutes=59)
-    assert PortableStatements().claim(row.id, 0.0, WORKER, []) is None
+    assert PortableStore().claim(row.id, 0.0, WORKER, []) is None
     assert broker == []
 
 
 def test_a_close_of_an_earlier_attempt_changes_nothing(running):
-    PortableStatements().finish(WORKER, [RunKey(running.id, 0, 1), RunKey(running.id, 2, 1)])
-    PortableStatements().finish(uuid.uuid4(), [RunKey(running.id, 1, 1)])
+    PortableStore().finish(WORKER, [RunKey(running.id, 0, 1), RunKey(running.id, 2, 1)])
+    PortableStore().finish(uuid.uuid4(), [RunKey(running.id, 1, 1)])
 
     running.refresh_from_db()
     assert running.state == State.RUNNING
@@ -104,9 +105,9 @@ def test_a_close_of_an_earlier_attempt_changes_nothing(running):
 
 def test_a_task_whose_process_died_is_queued_again_until_its_last_attempt(running, failures):
     for attempt in (1, 2):
-        assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
-        assert PortableStatements().claim(running.id, 0.0, WORKER, []) == (running.id, attempt + 1, attempt + 1)
-    assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.DEAD
+        assert recovery.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
+        assert PortableStore().claim(running.id, 0.0, WORKER, []) == (running.id, attempt + 1, attempt + 1)
+    assert recovery.task_lost(running.id, worker_id=WORKER, error="killed") == State.DEAD
     announce_ends()
 
     running.refresh_from_db()
@@ -118,23 +119,23 @@ def test_a_task_whose_process_died_is_queued_again_until_its_last_attempt(runnin
 def test_a_retry_that_the_task_asked_for_does_not_use_up_an_attempt(running):
     DurableTask.objects.update(attempt=6, retries=5)
 
-    assert services.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
+    assert recovery.task_lost(running.id, worker_id=WORKER, error="killed") == State.QUEUED
 
 
 def test_what_another_worker_runs_is_not_lost_with_this_one(running):
-    assert services.task_lost(running.id, worker_id=uuid.uuid4(), error="killed") is None
-    assert services.worker_release(uuid.uuid4(), error="killed") == 0
-    assert services.worker_release(WORKER, error="killed") == 1
+    assert recovery.task_lost(running.id, worker_id=uuid.uuid4(), error="killed") is None
+    assert recovery.worker_release(uuid.uuid4(), error="killed") == 0
+    assert recovery.worker_release(WORKER, error="killed") == 1
 
 
 def test_a_dead_letter_is_requeued_with_all_its_attempts_and_the_name_of_who_did_it(running):
-    assert services.task_failed(running.id, worker_id=WORKER, error="too slow")
-    assert services.tasks_requeue(ids(running), by="ada") == 1
+    assert ends.task_failed(running.id, worker_id=WORKER, error="too slow")
+    assert operators.requeue(ids(running), by="ada") == 1
 
     running.refresh_from_db()
     assert (running.state, running.attempt, running.error, running.published_at) == (State.QUEUED, 0, "", None)
     assert [(entry["what"], entry.get("by")) for entry in running.history] == [("failed", None), ("requeued", "ada")]
-    assert services.tasks_requeue(ids(running), by="ada") == 0
+    assert operators.requeue(ids(running), by="ada") == 0
 
 
 def test_a_task_that_is_sent_under_another_name_is_listed_by_it_and_ends_as_what_it_is(broker, failures):
@@ -143,34 +144,34 @@ def test_a_task_that_is_sent_under_another_name_is_listed_by_it_and_ends_as_what
     assert (sent.name, broker) == ("shop.tasks.reorder", [])
 
     with mock.patch.object(current_app.tasks["drumline.ping"].backend, "mark_as_failure") as stored:
-        assert services.task_refused(sent.id, error="no message can hold it")
+        assert ends.task_refused(sent.id, error="no message can hold it")
         announce_ends()
     assert stored.called
     assert [str(error) for error in failures] == ["no message can hold it"]
 
 
 def test_a_task_that_took_too_long_says_by_which_class(running):
-    assert services.task_failed(running.id, worker_id=WORKER, error="too slow", exception="celery.Limit")
+    assert ends.task_failed(running.id, worker_id=WORKER, error="too slow", exception="celery.Limit")
 
     running.refresh_from_db()
     assert [(entry["what"], entry["exception"]) for entry in running.history] == [("failed", "celery.Limit")]
 
 
 def test_a_discarded_task_is_not_run_and_says_why(queued):
-    assert services.tasks_discard(ids(queued), reason="sent by mistake", by="ada") == 1
+    assert operators.discard(ids(queued), reason="sent by mistake", by="ada") == 1
 
     queued.refresh_from_db()
     assert queued.error == "discarded by ada: sent by mistake"
-    assert PortableStatements().claim(queued.id, 0.0, WORKER, []) is None
+    assert PortableStore().claim(queued.id, 0.0, WORKER, []) is None
 
 
 def test_a_running_task_is_not_discarded(running):
-    assert services.tasks_discard(ids(running), reason="impatience", by="ada") == 0
+    assert operators.discard(ids(running), reason="impatience", by="ada") == 0
 
 
 def test_a_task_that_nobody_knows_waits_longer_each_time_and_is_a_dead_letter_at_last(queued, failures):
     waits = []
-    while services.task_deferred(queued.id, error="unknown task") == State.QUEUED:
+    while ends.task_deferred(queued.id, error="unknown task") == State.QUEUED:
         queued.refresh_from_db()
         waits.append(round((queued.due_at - datetime.now(UTC)).total_seconds()))
     announce_ends()
@@ -184,7 +185,7 @@ def test_a_task_that_nobody_knows_waits_longer_each_time_and_is_a_dead_letter_at
 def test_what_nobody_started_in_time_is_discarded(queued):
     DurableTask.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
 
-    assert services.tasks_expire() == 1
+    assert ends.tasks_expire() == 1
     queued.refresh_from_db()
     assert (queued.state, queued.error) == (State.DISCARDED, "expired before it was started")
 
@@ -192,13 +193,13 @@ def test_what_nobody_started_in_time_is_discarded(queued):
 def test_finished_rows_go_when_they_were_kept_long_enough_and_dead_letters_stay(queued, settings):  # noqa: ARG001
     old = datetime.now(UTC) - timedelta(hours=1)
     DurableTask.objects.update(state=State.FINISHED, finished_at=old)
-    assert services.finished_purge() == 0
+    assert retention.finished_purge() == 0
 
     settings.DRUMLINE_KEEP_FINISHED = 60
     DurableTask.objects.update(state=State.DEAD)
-    assert services.finished_purge() == 0
+    assert retention.finished_purge() == 0
     DurableTask.objects.update(state=State.FINISHED)
-    assert services.finished_purge() == 1
+    assert retention.finished_purge() == 1
 
 
 def test_a_broker_that_fails_leaves_the_task_to_the_relay(django_capture_on_commit_callbacks):
@@ -293,9 +294,9 @@ def test_a_worker_whose_messages_have_no_headers_says_at_its_start_that_no_task_
 def test_an_operator_who_requeues_gives_an_expired_task_its_time_back(broker):  # noqa: ARG001
     current_app.tasks["drumline.ping"].apply_async(expires=0.001)
     DurableTask.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    services.tasks_expire()
+    ends.tasks_expire()
 
-    assert services.tasks_requeue(DurableTask.objects.values_list("id", flat=True), by="ada") == 1
+    assert operators.requeue(DurableTask.objects.values_list("id", flat=True), by="ada") == 1
     row = DurableTask.objects.get()
     assert row.expires_at is None
     assert Message.loads(row.message).headers["expires"] is None

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from drumline.ledger import services
-from drumline.ledger.statements import RunKey, statements
+from drumline.ledger import ends, operators, recovery
+from drumline.ledger.store import RunKey, store
 from drumline.message import Message
 from drumline.models import Announcement, DurableTask
 
@@ -90,7 +90,7 @@ class Ledger(RuleBasedStateMachine):
         super().__init__()
         DurableTask.objects.all().delete()
         Announcement.objects.all().delete()
-        self.ledger = statements()
+        self.ledger = store()
         self.model: list[Task] = []
         self.lives = [uuid.uuid4() for _ in WORKERS]
 
@@ -175,7 +175,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(run=consumes(runs))
     def its_process_dies(self, run: Run) -> None:
-        told = services.task_lost(run.task.id, worker_id=run.worker, error="killed", generation=run.generation)
+        told = recovery.task_lost(run.task.id, worker_id=run.worker, error="killed", generation=run.generation)
         same = run.task.generation == run.generation
         assert told == (self._lose(run.task, run.worker) if same else None)
 
@@ -183,7 +183,7 @@ class Ledger(RuleBasedStateMachine):
     def reach_the_hard_time_limit(self, run: Run) -> None:
         holder = run.task.holder
         mine = holder is not None and (holder.worker, holder.generation) == (run.worker, run.generation)
-        told = services.task_failed(run.task.id, worker_id=run.worker, error="too slow", generation=run.generation)
+        told = ends.task_failed(run.task.id, worker_id=run.worker, error="too slow", generation=run.generation)
         assert told == mine
         if holder and mine:
             self._end(holder, State.DEAD)
@@ -207,19 +207,19 @@ class Ledger(RuleBasedStateMachine):
 
     def requeue(self, task: Task) -> None:
         again = task.state in (State.DEAD, State.DISCARDED)
-        assert services.tasks_requeue([task.id], by="ada") == again
+        assert operators.requeue([task.id], by="ada") == again
         if again:
             task.state, task.deaths = State.QUEUED, 0
 
     def discard(self, task: Task) -> None:
         given_up = task.state in (State.QUEUED, State.DEAD)
-        assert services.tasks_discard([task.id], reason="no use", by="ada") == given_up
+        assert operators.discard([task.id], reason="no use", by="ada") == given_up
         if given_up:
             task.state = State.DISCARDED
 
     def revoke(self, task: Task) -> None:
         waits = task.state == State.QUEUED
-        assert services.task_revoked(task.id) == waits
+        assert ends.task_revoked(task.id) == waits
         if waits:
             task.state = State.DISCARDED
             assert Announcement.objects.filter(task_id=task.id).exists()
@@ -266,7 +266,7 @@ class Ledger(RuleBasedStateMachine):
 
     def _release(self, life: uuid.UUID) -> None:
         held = sum(self._lose(task, life) is not None for task in self.model)
-        assert services.worker_release(life, error="killed") == held
+        assert recovery.worker_release(life, error="killed") == held
 
     def _lose(self, task: Task, worker: uuid.UUID) -> State | None:
         if task.holder is None or task.holder.worker != worker:

@@ -33,7 +33,7 @@ def around(process: str, function: str, **more: object) -> list[Point]:
 
 
 SENDING = [
-    *around("sender", "drumline.sending.enqueue:_insert"),
+    *around("sender", "drumline.ledger.postgresql:PostgreSQLStore.insert"),
     *around("sender", "django.db.backends.base.base:BaseDatabaseWrapper.commit"),
     *around("sender", "drumline.sending.enqueue:publish"),
     Point("sender", "drumline.broker.publishing:_publish_one", "after", call=2),
@@ -50,16 +50,16 @@ RUNNING = [
     *around("worker", "faultprobe.tasks:started"),
     *around("worker", "faultprobe.tasks:ended"),
     *around("worker", "drumline.worker.claims:Claims.finished"),
-    *around("worker", "drumline.ledger.statements:PostgreSQLStatements.finish"),
-    *around("worker", "drumline.ledger.statements:PostgreSQLStatements.fail", task="faults.fail"),
-    *around("worker", "drumline.ledger.statements:PostgreSQLStatements.requeue", task="faults.retry_once"),
+    *around("worker", "drumline.ledger.postgresql:PostgreSQLStore.finish"),
+    *around("worker", "drumline.ledger.postgresql:PostgreSQLStore.fail", task="faults.fail"),
+    *around("worker", "drumline.ledger.postgresql:PostgreSQLStore.requeue", task="faults.retry_once"),
 ]
 # A retry's due time has the relay publish; a worker that is killed has it take a task back.
 RELAY = [
     *around("relay", "drumline.relay.relay:publish", task="faults.retry_once"),
     *around("relay", "drumline.relay.relay:Relay._publish_batch", task="faults.retry_once"),
-    *around("relay", "drumline.ledger.services:worker_release", task="killed"),
-    *around("relay", "drumline.ledger.services:task_lost", task="killed"),
+    *around("relay", "drumline.ledger.recovery:worker_release", task="killed"),
+    *around("relay", "drumline.ledger.recovery:task_lost", task="killed"),
     *around("relay", "drumline.relay.relay:_mark", task="forgotten"),
 ]
 BEAT = [

@@ -185,11 +185,11 @@ def test_a_task_that_replaced_itself_by_a_chain_keeps_the_retries_of_its_members
 
 def test_who_waits_for_a_task_that_expired_or_was_discarded_learns_of_it(fleet):
     said = fleet.shell(
-        "from drumline.ledger.services import tasks_discard\n"
+        "from drumline import discard\n"
         "late = note.apply_async((folder, 'late'), countdown=2, expires=1, ignore_result=False)\n"
         "member = note.si(folder, 'member').set(countdown=3600, task_id=str(uuid.uuid4()))\n"
         "body = chord([member], note_all.s(folder).set(ignore_result=False)).apply_async()\n"
-        "tasks_discard([uuid.UUID(member.options['task_id'])], reason='no use', by='ada')\n"
+        "discard([uuid.UUID(member.options['task_id'])], reason='no use', by='ada')\n"
         "for result in (late, current_app.AsyncResult(body.id)):\n"
         "    try:\n        result.get(timeout=40)\n"
         "    except Exception as error:\n        print(type(error).__name__)"

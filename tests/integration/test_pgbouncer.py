@@ -68,9 +68,9 @@ def test_claims_do_not_wait_for_the_disk_and_every_other_commit_does(pooled):
     """The setting reaches the server with the statement, and ends with it, whichever session that was."""
     code = (
         "from django.db import connection\n"
-        "from drumline.ledger.statements import PostgreSQLStatements\n"
+        "from drumline.ledger.postgresql import PostgreSQLStore\n"
         "ask = \"SELECT current_setting('synchronous_commit')\"\n"
-        "claims, cursor = PostgreSQLStatements(), connection.cursor()\n"
+        "claims, cursor = PostgreSQLStore(), connection.cursor()\n"
         "for _ in range(3):\n"
         "    cursor.execute(ask)\n"
         "    print(claims._execute(ask).fetchone()[0], cursor.fetchone()[0])\n"

@@ -28,7 +28,7 @@ import redis
 from celery import current_app
 from django.db import connection
 from drumline.health.checks import readiness
-from drumline.ledger.statements import PostgreSQLStatements
+from drumline.ledger.postgresql import PostgreSQLStore
 from drumline.relay.listening import Listener
 
 ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -39,7 +39,7 @@ def of_django():
         return cursor.fetchone()[0]
 
 def of_the_ledger():
-    return PostgreSQLStatements()._execute(ENCRYPTED).fetchone()[0]
+    return PostgreSQLStore()._execute(ENCRYPTED).fetchone()[0]
 
 def of_the_listener():
     listener = Listener()

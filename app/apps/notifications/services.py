@@ -24,8 +24,7 @@ from apps.notifications.selectors import monday_of, reminders_of_week
 from apps.users.models import User
 from apps.users.selectors import digest_users, user_find
 from apps.users.verification import LIFETIME, token_make
-from drumline.ledger.services import tasks_discard
-from drumline.sending.owners import owned
+from drumline import discard, owned
 
 logger = structlog.get_logger(__name__)
 
@@ -124,7 +123,7 @@ def reminder_cancel(*, reminder: Reminder) -> None:
     """
     scheduled = Reminder.objects.filter(_free(), pk=reminder.pk, sent_at=None, cancelled_at=None)
     if scheduled.update(cancelled_at=timezone.now()):
-        tasks_discard([reminder.task_id], reason="the reminder was cancelled", by=f"user {reminder.user_id}")
+        discard([reminder.task_id], reason="the reminder was cancelled", by=f"user {reminder.user_id}")
     reminder.refresh_from_db()
     if reminder.status != Reminder.Status.CANCELLED:
         raise ReminderSentError

@@ -16,7 +16,7 @@ from apps.reports import pdf
 from apps.reports.models import KEPT, QUOTA, Report, ReportFile
 from apps.reports.selectors import Event, events_of_day
 from apps.users.models import User
-from drumline.sending.owners import owned
+from drumline import owned
 
 logger = structlog.get_logger(__name__)
 

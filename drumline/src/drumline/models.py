@@ -1,7 +1,19 @@
 """What Drumline remembers in the database."""
 
+from typing import TypeAlias
+
 from django.db import models
 from django.db.models import Q
+
+
+class TaskState(models.IntegerChoices):
+    """Where a task stands."""
+
+    QUEUED = 0
+    RUNNING = 1
+    FINISHED = 2
+    DEAD = 3, "Dead letter"
+    DISCARDED = 4
 
 
 class DurableTask(models.Model):
@@ -11,14 +23,7 @@ class DurableTask(models.Model):
     it, `running` while that worker holds it, and then finished, a dead letter, or discarded.
     """
 
-    class State(models.IntegerChoices):
-        """Where the task stands."""
-
-        QUEUED = 0
-        RUNNING = 1
-        FINISHED = 2
-        DEAD = 3, "Dead letter"
-        DISCARDED = 4
+    State: TypeAlias = TaskState
 
     # Celery's task id, or derived from one that is no UUID (drumline.message.ledger_id).
     id = models.UUIDField(primary_key=True)
@@ -66,19 +71,27 @@ class DurableTask(models.Model):
         # Partial, so that ten million finished rows weigh on nothing but the retention's own index.
         indexes = (
             models.Index(
-                fields=["due_at"], name="drumline_ledger_unpublished", condition=Q(state=0, published_at__isnull=True)
+                fields=["due_at"],
+                name="drumline_ledger_unpublished",
+                condition=Q(state=TaskState.QUEUED, published_at__isnull=True),
             ),
             models.Index(
                 fields=["queue", "priority", "published_at"],
                 name="drumline_ledger_published",
-                condition=Q(state=0, published_at__isnull=False),
+                condition=Q(state=TaskState.QUEUED, published_at__isnull=False),
             ),
             models.Index(
-                fields=["expires_at"], name="drumline_ledger_expiring", condition=Q(state=0, expires_at__isnull=False)
+                fields=["expires_at"],
+                name="drumline_ledger_expiring",
+                condition=Q(state=TaskState.QUEUED, expires_at__isnull=False),
             ),
-            models.Index(fields=["worker_id"], name="drumline_ledger_running", condition=Q(state=1)),
-            models.Index(fields=["finished_at"], name="drumline_ledger_dead", condition=Q(state=3)),
-            models.Index(fields=["finished_at"], name="drumline_ledger_finished", condition=Q(state__in=(2, 4))),
+            models.Index(fields=["worker_id"], name="drumline_ledger_running", condition=Q(state=TaskState.RUNNING)),
+            models.Index(fields=["finished_at"], name="drumline_ledger_dead", condition=Q(state=TaskState.DEAD)),
+            models.Index(
+                fields=["finished_at"],
+                name="drumline_ledger_finished",
+                condition=Q(state__in=(TaskState.FINISHED, TaskState.DISCARDED)),
+            ),
         )
 
     def __str__(self) -> str:

@@ -245,7 +245,7 @@ def test_a_run_that_cannot_be_sent_is_tried_again_and_not_lost(sent, clock, monk
     minutely("each minute")
     clock.add(minutes=1)
     scheduler = beat()
-    monkeypatch.setattr("drumline.sending.enqueue._insert", lambda _: (_ for _ in ()).throw(ValueError("broken")))
+    monkeypatch.setattr("drumline.sending.enqueue._write", lambda _: (_ for _ in ()).throw(ValueError("broken")))
     tick(scheduler, times=3)
     assert PeriodicTask.objects.get().last_run_at == MIDNIGHT
     monkeypatch.undo()

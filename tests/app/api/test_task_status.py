@@ -5,8 +5,8 @@ import uuid
 import pytest
 from celery import current_app, signature
 
-from drumline.ledger import services
-from drumline.ledger.statements import PortableStatements
+from drumline.ledger import ends, operators, recovery
+from drumline.ledger.portable import PortableStore
 from drumline.models import DurableTask
 from drumline.sending.owners import owned
 
@@ -35,20 +35,20 @@ def test_a_tasks_way_can_be_followed(ada, task):
     assert (queued["id"], queued["state"], queued["queue"]) == (str(task.id), "queued", "high")
     assert (queued["attempts"], queued["started_at"]) == (0, None)
 
-    run = PortableStatements().claim(task.id, 0.0, WORKER, [])
+    run = PortableStore().claim(task.id, 0.0, WORKER, [])
     running = status(ada, task.id)
     assert (running["state"], running["attempts"], running["finished_at"]) == ("running", 1, None)
     assert running["started_at"] is not None
 
-    PortableStatements().finish(WORKER, [run])
+    PortableStore().finish(WORKER, [run])
     finished = status(ada, task.id)
     assert (finished["state"], finished["error"]) == ("finished", "")
     assert finished["finished_at"] is not None
 
 
 def test_of_an_error_only_the_class_is_told(ada, task):
-    run = PortableStatements().claim(task.id, 0.0, WORKER, [])
-    PortableStatements().fail(WORKER, run, "ValueError: the secret plan: all of it", "the secret traceback")
+    run = PortableStore().claim(task.id, 0.0, WORKER, [])
+    PortableStore().fail(WORKER, run, "ValueError: the secret plan: all of it", "the secret traceback")
     dead = status(ada, task.id)
     assert (dead["state"], dead["error"]) == ("dead", "ValueError")
 
@@ -56,25 +56,25 @@ def test_of_an_error_only_the_class_is_told(ada, task):
 @pytest.mark.parametrize(
     ("fail", "error"),
     [
-        (services.task_failed, "TimeLimitExceeded"),
-        (services.task_lost, "WorkerLostError"),
+        (ends.task_failed, "TimeLimitExceeded"),
+        (recovery.task_lost, "WorkerLostError"),
     ],
 )
 def test_what_no_process_could_report_has_a_class_too(ada, task, fail, error):
     DurableTask.objects.update(max_attempts=1)
-    PortableStatements().claim(task.id, 0.0, WORKER, [])
+    PortableStore().claim(task.id, 0.0, WORKER, [])
     fail(task.id, worker_id=WORKER, error="it ended badly: secret")
     assert status(ada, task.id)["error"] == error
 
 
 def test_a_task_that_no_worker_knows_has_a_class_too(ada, task, monkeypatch):
-    monkeypatch.setattr(services, "UNKNOWN_DELIVERIES", 1)
-    services.task_deferred(task.id, error="no worker knows it")
+    monkeypatch.setattr(ends, "UNKNOWN_DELIVERIES", 1)
+    ends.task_deferred(task.id, error="no worker knows it")
     assert status(ada, task.id)["error"] == "NotRegistered"
 
 
 def test_a_discarded_task_does_not_say_who_gave_it_up(ada, task):
-    services.tasks_discard([task.id], reason="secret", by="root@example.com")
+    operators.discard([task.id], reason="secret", by="root@example.com")
     discarded = status(ada, task.id)
     assert (discarded["state"], discarded["error"]) == ("discarded", "")
 

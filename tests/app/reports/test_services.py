@@ -225,7 +225,7 @@ def test_a_report_without_a_task_failed_unless_it_is_ready(report):
 
 def test_a_report_is_never_there_without_its_task(user):
     with (
-        mock.patch("drumline.sending.enqueue._insert", side_effect=OperationalError),
+        mock.patch("drumline.sending.enqueue._write", side_effect=OperationalError),
         pytest.raises(OperationalError),
     ):
         services.report_request(user_id=user.pk, days=1)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from apps.warehouse import parsing, tasks
 from apps.warehouse.models import CsvChunk, CsvImport, CsvPiece, Movement, RejectedRow, StagedMovement
 from apps.warehouse.services import imports
-from drumline.ledger import services as ledger
+from drumline.ledger import recovery as ledger
 from drumline.models import DurableTask
 from drumline.relay.announcements import announce_ends
 

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from drumline.admin.read_only import BoundedPaginator, ReadOnlyAdmin
 from drumline.application import application
-from drumline.ledger import selectors, services
+from drumline.ledger import operators, selectors
 from drumline.message import ledger_id
 from drumline.models import DurableTask, Worker
 
@@ -170,7 +170,7 @@ class DurableTaskAdmin(ReadOnlyAdmin):
     def requeue(self, request: HttpRequest, rows: QuerySet[DurableTask]) -> None:
         """Queue them again, under the name of who did it."""
         ids = _ids(rows)
-        done = services.tasks_requeue(ids, by=request.user.get_username())
+        done = operators.requeue(ids, by=request.user.get_username())
         self._report(request, "requeued", done, len(ids), "neither dead nor discarded")
 
     @admin.action(description="Discard: give up waiting tasks and dead letters", permissions=["operate"])
@@ -189,7 +189,7 @@ class DurableTaskAdmin(ReadOnlyAdmin):
                 "asked": "reason" in request.POST,
             }
             return TemplateResponse(request, "drumline/discard.html", context)
-        done = services.tasks_discard(ids, reason=reason, by=request.user.get_username())
+        done = operators.discard(ids, reason=reason, by=request.user.get_username())
         self._report(request, "discarded", done, len(ids), "neither dead nor waiting")
         return None
 

@@ -26,7 +26,7 @@ from drumline.beat.due import ScheduleError, latest_due, next_due
 from drumline.beat.models import MissedRuns
 from drumline.beat.schedule import schedule_sync
 from drumline.health.heartbeats import heartbeat_write
-from drumline.ledger.services import skipping_locked
+from drumline.ledger.locking import skipping_locked
 from drumline.logs import get_logger
 from drumline.storable import error_text
 from drumline.systemd import sd_notify

@@ -11,7 +11,7 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from drumline.celery_hooks import controller
-from drumline.ledger import services
+from drumline.ledger import ends, recovery
 from drumline.message import ledger_id
 from drumline.worker import heartbeat
 from drumline.worker.identity import current_id
@@ -60,10 +60,10 @@ class LedgerRequest(Request):
             task_ready(self)
             self.acknowledge()
             logger.error("%s[%s]: %s", self.name, self.id, error)
-            self._tell(services.task_lost, str(error))
+            self._tell(recovery.task_lost, str(error))
             return None
         if self.durable and isinstance(error, TimeLimitExceeded):
-            at_limit = partial(services.task_failed, exception="celery.exceptions.TimeLimitExceeded")
+            at_limit = partial(ends.task_failed, exception="celery.exceptions.TimeLimitExceeded")
             self._tell(at_limit, f"it took longer than its time limit ({error})")
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
@@ -79,7 +79,7 @@ class LedgerRequest(Request):
         self.send_event("task-revoked", terminated=terminated, signum=signum, expired=expired)
         self.acknowledge()
         self._already_revoked = True
-        heartbeat.later(partial(services.task_revoked, ledger_id(self.id), expired=expired))
+        heartbeat.later(partial(ends.task_revoked, ledger_id(self.id), expired=expired))
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001  Celery's signature
         """Leave the hard limit to `on_failure`, which is called before and would report it a second time."""

@@ -13,7 +13,7 @@ from django.db import close_old_connections
 from drumline import storable
 from drumline.celery_hooks import controller, envelopes, pools
 from drumline.celery_hooks.consumer import Pulse
-from drumline.ledger import services
+from drumline.ledger import ends
 from drumline.logs import get_logger
 from drumline.message import ledger_id
 from drumline.systemd import sd_notify
@@ -101,7 +101,7 @@ def defer_unknown(message: Any, name: str, id: str, **_: Any) -> None:  # noqa: 
     """Keep a task that this worker does not know: a release may be rolling out."""
     if message.headers.get("durable"):
         error = f"no worker knows the task {name}"
-        heartbeat.later(partial(services.task_deferred, ledger_id(id), error=error, worker_id=current_id()))
+        heartbeat.later(partial(ends.task_deferred, ledger_id(id), error=error, worker_id=current_id()))
 
 
 def defer_refused(message: Any, exc: Exception | None, **_: Any) -> None:
@@ -109,7 +109,7 @@ def defer_refused(message: Any, exc: Exception | None, **_: Any) -> None:
     headers = message.headers or {}
     if headers.get("durable") and exc is not None:
         error = f"a worker refused the message: {storable.error_text(exc)}"
-        defer = partial(services.task_deferred, error=error, worker_id=current_id(), refused=True)
+        defer = partial(ends.task_deferred, error=error, worker_id=current_id(), refused=True)
         heartbeat.later(partial(defer, ledger_id(headers["id"])))
 
 
@@ -130,7 +130,7 @@ def discard_revoked(request: Any, expired: bool = False, **_: Any) -> None:  # n
     dog = watchdog.current()
     if getattr(request, "durable", False) and dog is not None and (expired or not dog.draining):
         reason = "expired before it was started" if expired else "revoked"
-        terminated = partial(services.task_terminated, ledger_id(request.id), worker_id=current_id())
+        terminated = partial(ends.task_terminated, ledger_id(request.id), worker_id=current_id())
         heartbeat.later(partial(terminated, reason=reason, generation=request.replaced_task_nesting or 0))
 
 

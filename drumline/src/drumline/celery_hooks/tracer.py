@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, Reject
 
 from drumline import storable
 from drumline.ledger.current import CurrentRun, running
-from drumline.ledger.statements import TRACEBACK_LIMIT
+from drumline.ledger.store import TRACEBACK_LIMIT
 from drumline.logs import get_logger
 from drumline.message import ledger_id
 from drumline.worker.claims import FAILURES, claims

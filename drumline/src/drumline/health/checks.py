@@ -14,13 +14,15 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import Exists
 from django.utils.timezone import now
 
 from drumline import conf
 from drumline.application import application
 from drumline.health.heartbeats import PUBLISHING
+from drumline.ledger.selectors import UNPUBLISHED
 from drumline.logs import get_logger
-from drumline.models import DurableTask
+from drumline.models import DurableTask, Heartbeat
 
 logger = get_logger(__name__)
 
@@ -103,13 +105,13 @@ def _published(probe: BaseDatabaseWrapper) -> None:
     A long backlog is no failure: its oldest row may wait for minutes while a relay publishes thousands a second.
     """
     lag = conf.max_publish_lag()
-    before = DurableTask._meta.get_field("due_at").get_db_prep_value(now() - timedelta(seconds=lag), probe)  # noqa: SLF001  documented API
+    before = now() - timedelta(seconds=lag)
+    relays = Heartbeat.objects.filter(name__startswith=f"{PUBLISHING}@", at__gte=before)
+    waiting = DurableTask.objects.filter(~Exists(relays), **UNPUBLISHED, due_at__lt=before).values("pk")[:1]
+    # The probe is no connection that Django knows by a name.
+    statement, values = waiting.query.get_compiler(connection=probe).as_sql()
     with probe.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM drumline_ledger WHERE state = 0 AND published_at IS NULL AND due_at < %s AND NOT EXISTS "
-            "(SELECT 1 FROM drumline_heartbeat WHERE name LIKE %s AND at >= %s) LIMIT 1",
-            [before, f"{PUBLISHING}@%", before],
-        )
+        cursor.execute(statement, values)
         if cursor.fetchone():
             raise NotReadyError(f"tasks wait to be published for more than {lag:g} s")
 

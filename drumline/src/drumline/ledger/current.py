@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from drumline.ledger.statements import RunKey
+from drumline.ledger.store import RunKey
 from drumline.message import Message
 
 

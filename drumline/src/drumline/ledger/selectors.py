@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Count, Min, QuerySet
 from django.utils import timezone
 
@@ -171,17 +170,6 @@ def running_tasks() -> list[RunningTask]:
     rows = list(DurableTask.objects.filter(state=State.RUNNING).order_by("started_at"))
     workers = Worker.objects.in_bulk({row.worker_id for row in rows if row.worker_id})
     return [RunningTask(row, _worker(workers, row.worker_id), _seconds_since(row.started_at)) for row in rows]
-
-
-def finished_estimate() -> int | None:
-    """Return about how many finished and discarded rows are kept; None when nobody has analysed the table yet."""
-    if connection.vendor != "postgresql":
-        return DurableTask.objects.filter(state__in=(State.FINISHED, State.DISCARDED)).count()
-    with connection.cursor() as cursor:
-        # Autovacuum keeps an estimate for a partial index, too.
-        cursor.execute("SELECT reltuples FROM pg_class WHERE oid = 'drumline_ledger_finished'::regclass")
-        estimate = int(cursor.fetchone()[0])
-    return estimate if estimate >= 0 else None
 
 
 def _worker(workers: dict[UUID, Worker], worker_id: UUID | None) -> Worker | None:

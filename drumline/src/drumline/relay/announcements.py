@@ -20,8 +20,8 @@ from kombu.serialization import loads
 from drumline import storable
 from drumline.application import application
 from drumline.broker.publishing import RefusedError
+from drumline.ledger.locking import skipping_locked
 from drumline.ledger.outages import is_unavailable
-from drumline.ledger.services import skipping_locked
 from drumline.logs import get_logger
 from drumline.message import Message
 from drumline.models import Announcement, DurableTask

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection
 
 from drumline.ledger.pooling import is_pooled
-from drumline.ledger.services import CHANNEL
+from drumline.ledger.store import CHANNEL
 
 if TYPE_CHECKING:
     import psycopg

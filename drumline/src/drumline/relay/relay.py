@@ -17,7 +17,11 @@ from django.db.models.functions import Now
 from drumline import conf, storable
 from drumline.broker.depth import empty_queues
 from drumline.broker.publishing import PublishError, RefusedError, breaker, publish
-from drumline.ledger import services
+from drumline.ledger.ends import task_refused, tasks_expire
+from drumline.ledger.locking import skipping_locked
+from drumline.ledger.recovery import worker_release
+from drumline.ledger.retention import finished_purge, workers_purge
+from drumline.ledger.store import store
 from drumline.logs import get_logger
 from drumline.message import Message
 from drumline.models import DurableTask, Worker
@@ -80,7 +84,7 @@ class Relay:
         """Do all there is to do; return for how many seconds nothing is due."""
         self.reclaimed += self.reclaim()
         self.lost += self.find_lost()
-        more = services.tasks_expire(limit=EXPIRE_BATCH) == EXPIRE_BATCH
+        more = tasks_expire(limit=EXPIRE_BATCH) == EXPIRE_BATCH
         more |= self.publish_due()
         more |= self._announce()
         self._purge()
@@ -120,7 +124,7 @@ class Relay:
     def _publish_batch(self) -> tuple[int, int]:
         """Return how many rows were due, and how many of them the broker took."""
         due = self._unpublished().filter(due_at__lte=datetime.now(UTC))
-        rows = list(services.skipping_locked(due).order_by("due_at").only("id", "name", "message")[:BATCH])
+        rows = list(skipping_locked(due).order_by("due_at").only("id", "name", "message")[:BATCH])
         if not rows:
             return 0, 0
         try:
@@ -132,7 +136,7 @@ class Relay:
             taken = self._publish_one_by_one(rows)
         for task_id in taken:
             self._refused.pop(task_id, None)
-        DurableTask.objects.filter(id__in=taken).update(published_at=Now())
+        store().mark_published(taken)
         return len(rows), len(taken)
 
     def _unpublished(self) -> models.QuerySet[DurableTask]:
@@ -173,7 +177,7 @@ class Relay:
         """Make dead letters of what cannot be published; as long as nothing can, it is no fault of theirs."""
         for task_id, refused in list(self._refused.items()):
             if refused.tries >= REFUSED_TRIES and self.published > refused.published:
-                services.task_refused(task_id, error=f"it could not be published: {refused.error}")
+                task_refused(task_id, error=f"it could not be published: {refused.error}")
                 del self._refused[task_id]
 
     def reclaim(self) -> int:
@@ -195,7 +199,7 @@ class Relay:
                 if worker not in alive or silent.update(stopped_at=Now(), trouble="silent for longer than its lease"):
                     logger.error("worker_dead", worker=str(worker))
                     ended.add(worker)
-        return sum(services.worker_release(worker, error="its worker died") for worker in ended)
+        return sum(worker_release(worker, error="its worker died") for worker in ended)
 
     def _unchanged(self, worker: UUID, beats: int) -> tuple[int, float] | None:
         seen = self._beats.get(worker)
@@ -234,9 +238,9 @@ class Relay:
     def _purge(self) -> None:
         if self._clock() < self._purge_due:
             return
-        services.workers_purge()
+        workers_purge()
         # A full batch has another one behind it.
-        if services.finished_purge(limit=PURGE_BATCH) < PURGE_BATCH:
+        if finished_purge(limit=PURGE_BATCH) < PURGE_BATCH:
             self._purge_due = self._clock() + PURGE
 
     def _seconds_to_next(self) -> float:
@@ -264,5 +268,5 @@ def _queues_published(before: datetime) -> Iterator[str]:
 
 @transaction.atomic
 def _mark(rows: models.QuerySet[DurableTask]) -> int:
-    ids = list(services.skipping_locked(rows).values_list("id", flat=True)[: 10 * BATCH])
-    return DurableTask.objects.filter(id__in=ids).update(published_at=None) if ids else 0
+    ids = list(skipping_locked(rows).values_list("id", flat=True)[: 10 * BATCH])
+    return store().mark_unpublished(ids)

@@ -1,9 +1,7 @@
 """Sending: a durable task becomes a row in the caller's transaction, and is published right after the commit."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -14,24 +12,14 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from drumline import conf
 from drumline.broker.publishing import PublishError, RefusedError, breaker, publish
-from drumline.ledger.services import wake
+from drumline.ledger.store import store
 from drumline.logs import get_logger
 from drumline.message import Message
-from drumline.models import DurableTask
 
 logger = get_logger(__name__)
 
 # Rows in one statement: enough to make the round trip cheap, few enough for a small statement.
 CHUNK = 1000
-
-COLUMNS = """id, name, queue, priority, message, created_at, due_at, expires_at, published_at, retries, max_attempts,
-    generation, parent_id, root_id, state, run, attempt, error, traceback, history"""
-# A task that replaces itself (Task.replace) comes again under its own id; every other second time is the same task.
-REPLACE = """ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = excluded.queue, priority = excluded.priority,
-    message = excluded.message, state = 0, due_at = excluded.due_at, expires_at = excluded.expires_at,
-    published_at = excluded.published_at, retries = excluded.retries, max_attempts = excluded.max_attempts,
-    generation = excluded.generation, attempt = 0, result = NULL
-    WHERE drumline_ledger.generation < excluded.generation"""
 
 
 def enqueue(app: Celery, messages: Sequence[Message]) -> None:
@@ -70,12 +58,13 @@ def _write_again_if_disconnected(rows: Sequence[dict[str, Any]]) -> set[UUID]:
 
 
 def _write(rows: Sequence[dict[str, Any]]) -> set[UUID]:
+    ledger = store()
     written: set[UUID] = set()
     with transaction.atomic(savepoint=False) if len(rows) > CHUNK else ExitStack():
         for start in range(0, len(rows), CHUNK):
-            written |= _insert(rows[start : start + CHUNK])
+            written |= ledger.insert(rows[start : start + CHUNK])
         if not all(row["published"] for row in rows):
-            wake()
+            ledger.wake()
     return written
 
 
@@ -103,44 +92,6 @@ def _row(message: Message, *, published: bool, max_attempts: int) -> dict[str, A
     }
 
 
-def _insert(rows: Sequence[dict[str, Any]]) -> set[UUID]:
-    """Return the ids that were written, which are not those that the ledger had already."""
-    if connection.vendor == "postgresql":
-        # One document instead of thirteen arrays: psycopg writes arrays in Python, element by element. A message is
-        # text within it: as a part of it, the server would decode what no text of PostgreSQL can hold.
-        statement = f"""INSERT INTO drumline_ledger ({COLUMNS})
-            SELECT id, name, queue, priority, message, statement_timestamp(), COALESCE(due_at, statement_timestamp()),
-                expires_at, CASE WHEN published THEN statement_timestamp() END, retries, max_attempts, generation,
-                parent_id, root_id, 0, 0, 0, '', '', '[]'
-            FROM json_to_recordset(%s::json) AS row (id uuid, name text, queue text, priority smallint, message text,
-                due_at timestamptz, expires_at timestamptz, published boolean, retries int, max_attempts int,
-                generation smallint, parent_id text, root_id text)
-            {REPLACE} RETURNING id"""  # noqa: S608  constants only
-        with connection.cursor() as cursor:
-            cursor.execute(statement, [json.dumps(rows, default=str)])
-            if cursor.rowcount == len(rows):
-                return {row["id"] for row in rows}
-            return {task_id for (task_id,) in cursor.fetchall()}
-    now = datetime.now(UTC)
-    names = [name.strip() for name in COLUMNS.split(",")]
-    fields: list[Any] = [DurableTask._meta.get_field(name) for name in names]  # noqa: SLF001  documented API
-    statement = f"INSERT INTO drumline_ledger ({COLUMNS}) VALUES ({', '.join(['%s'] * len(names))}) {REPLACE}"  # noqa: S608
-    written = set()
-    with connection.cursor() as cursor:
-        for row in rows:
-            values = {
-                **{field.name: field.get_default() for field in fields},
-                **row,
-                "created_at": now,
-                "due_at": row["due_at"] or now,
-                "published_at": now if row["published"] else None,
-            }
-            cursor.execute(statement, [field.get_db_prep_value(values[field.name], connection) for field in fields])
-            if cursor.rowcount:
-                written.add(row["id"])
-    return written
-
-
 def _publish_or_leave(messages: Sequence[Message]) -> None:
     """Publish; what the broker did not take is the relay's, so nothing is raised after the commit."""
     try:
@@ -155,10 +106,9 @@ def _publish_or_leave(messages: Sequence[Message]) -> None:
 
 def _leave(messages: Sequence[Message]) -> None:
     try:
-        DurableTask.objects.filter(id__in=[message.id for message in messages], state=DurableTask.State.QUEUED).update(
-            published_at=None
-        )
-        wake()
+        ledger = store()
+        ledger.mark_unpublished([message.id for message in messages])
+        ledger.wake()
     except DatabaseError:
         # The relay finds them nevertheless: published, and not in the broker.
         logger.warning("publish_not_recorded", exc_info=True)

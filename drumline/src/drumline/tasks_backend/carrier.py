@@ -14,7 +14,7 @@ from kombu.utils.compat import detect_environment
 
 from drumline import storable
 from drumline.ledger.current import CurrentRun, current_run
-from drumline.ledger.services import UNKNOWN_DELIVERIES, UNKNOWN_FIRST_DELAY
+from drumline.ledger.ends import UNKNOWN_DELIVERIES, UNKNOWN_FIRST_DELAY
 from drumline.models import DurableTask
 from drumline.tasks_backend.call import CARRIER, Call
 from drumline.tasks_backend.framework import (

@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError
 
 from drumline import storable
 from drumline.ledger.outages import is_unavailable
-from drumline.ledger.statements import RunKey, Statements, statements
+from drumline.ledger.store import RunKey, Store, store
 from drumline.logs import get_logger
 from drumline.worker.identity import current_id
 
@@ -39,7 +39,7 @@ class End:
 
     run: RunKey
     worker_id: UUID
-    write: Callable[[Statements, UUID], None]
+    write: Callable[[Store, UUID], None]
     known: bool
 
 
@@ -47,7 +47,7 @@ class Claims:
     """What this process claimed, and the closes that wait to be written with the next one."""
 
     def __init__(self) -> None:
-        self._statements = statements()
+        self._store = store()
         self._lock = threading.Lock()
         self._finished: list[RunKey] = []
         self._others: deque[End] = deque()
@@ -63,9 +63,9 @@ class Claims:
         while True:
             with self._lock:
                 try:
-                    run = self._statements.claim(task_id, published, current_id(), self._finished)
+                    run = self._store.claim(task_id, published, current_id(), self._finished)
                 except FAILURES:
-                    self._statements.reconnect()
+                    self._store.reconnect()
                     if time.monotonic() > deadline:
                         raise
                 else:
@@ -79,7 +79,7 @@ class Claims:
             self._finished.append(run)
         self._pending.set()
 
-    def ended(self, run: RunKey, write: Callable[[Statements, UUID], None], *, known: bool = False) -> None:
+    def ended(self, run: RunKey, write: Callable[[Store, UUID], None], *, known: bool = False) -> None:
         """Write another end of a run now, or as soon as the database answers. See `End`."""
         with self._lock:
             self._others.append(End(run, current_id(), write, known))
@@ -91,7 +91,7 @@ class Claims:
         with self._lock:
             try:
                 if self._finished:
-                    self._statements.finish(current_id(), self._finished)
+                    self._store.finish(current_id(), self._finished)
                     self._finished = []
             except Exception as error:  # noqa: BLE001  ids and numbers have no content to be refused for
                 self._forget_connection(error)
@@ -111,14 +111,14 @@ class Claims:
     def _write(self, end: End) -> None:
         """Write an end, or a plain failure in place of one that is refused; raise when the database is away."""
         try:
-            end.write(self._statements, end.worker_id)
+            end.write(self._store, end.worker_id)
         except Exception as error:
             if is_unavailable(error):
                 raise
             refused = f"EndRefusedError: the end of this run could not be stored ({storable.error_text(error)})"
             logger.exception("end_refused", task_id=str(end.run.task_id), error=refused)
             try:
-                self._statements.fail(end.worker_id, end.run, refused, traceback.format_exc(), announce=not end.known)
+                self._store.fail(end.worker_id, end.run, refused, traceback.format_exc(), announce=not end.known)
             except Exception as again:
                 if is_unavailable(again):
                     raise
@@ -128,7 +128,7 @@ class Claims:
     def _forget_connection(self, error: Exception) -> None:
         logger.warning("ledger_unavailable", error=storable.error_text(error))
         try:
-            self._statements.reconnect()
+            self._store.reconnect()
         except Exception:
             logger.exception("ledger_connection_not_closed")
 

@@ -21,8 +21,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from drumline import storable
-from drumline.ledger import services
 from drumline.ledger.outages import is_unavailable
+from drumline.ledger.recovery import task_lost, worker_release
 from drumline.logs import get_logger
 from drumline.models import DurableTask, Worker
 from drumline.worker.identity import NameTakenError, current_id, living, this_process
@@ -121,7 +121,7 @@ class HeartbeatThread(threading.Thread):
         while not self.is_alive() and time.monotonic() < deadline:
             try:
                 self._work_off(seconds=0)
-                services.worker_release(current_id(), error="its worker stopped", counted=False)
+                worker_release(current_id(), error="its worker stopped", counted=False)
                 Worker.objects.filter(id=current_id()).update(stopped_at=Now())
             except (DatabaseError, InterfaceError):
                 connection.close()
@@ -174,7 +174,7 @@ class HeartbeatThread(threading.Thread):
         self._left_open = {task_id: self._left_open.get(task_id, now) for task_id in ids}
         for task_id, since in self._left_open.items():
             if now - since > LEFT_OPEN:
-                lost = partial(services.task_lost, task_id, worker_id=current_id())
+                lost = partial(task_lost, task_id, worker_id=current_id())
                 self._do(partial(lost, error="its process died before it was closed"))
 
     def _register(self) -> None:

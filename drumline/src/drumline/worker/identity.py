@@ -9,7 +9,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
 from drumline import conf
-from drumline.ledger import services
+from drumline.ledger.recovery import worker_release
 from drumline.logs import get_logger
 from drumline.models import Worker
 from drumline.systemd import sd_notify
@@ -78,7 +78,7 @@ def _give_up(worker: Worker, trouble: str) -> bool:
     if not silent.update(stopped_at=Now(), trouble=trouble):
         return False
     logger.warning("worker_dead", worker=str(worker.id), worker_name=worker.name, trouble=trouble)
-    services.worker_release(worker.id, error="its worker died")
+    worker_release(worker.id, error="its worker died")
     return True
 
 

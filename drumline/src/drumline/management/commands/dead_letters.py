@@ -9,8 +9,8 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
+from drumline.ledger import operators
 from drumline.ledger.selectors import dead_letters, task_arguments, task_by_id, task_id
-from drumline.ledger.services import tasks_discard, tasks_requeue
 from drumline.message import ledger_id
 from drumline.models import DurableTask
 
@@ -102,14 +102,14 @@ class Command(BaseCommand):
             raise CommandError("--queue and --task go with --all, not with ids.")
         else:
             ids = _ids(options["ids"], "dead or discarded", DurableTask.State.DEAD, DurableTask.State.DISCARDED)
-        self.stdout.write(f"Requeued {tasks_requeue(ids, by=operator())} of {len(ids)}.")
+        self.stdout.write(f"Requeued {operators.requeue(ids, by=operator())} of {len(ids)}.")
 
     def _discard(self, options: dict[str, Any]) -> None:
         reason = options["reason"].strip()
         if not reason:
             raise CommandError("--reason is empty: say why, for whoever reads the history.")
         ids = _ids(options["ids"], "dead or waiting", DurableTask.State.DEAD, DurableTask.State.QUEUED)
-        self.stdout.write(f"Discarded {tasks_discard(ids, reason=reason, by=operator())} of {len(ids)}.")
+        self.stdout.write(f"Discarded {operators.discard(ids, reason=reason, by=operator())} of {len(ids)}.")
 
 
 def operator() -> str:

@@ -8,7 +8,6 @@ from django.core.management.base import BaseCommand, CommandError
 
 from drumline import conf
 from drumline.ledger.selectors import (
-    finished_estimate,
     publishing_age,
     queue_states,
     relay_ages,
@@ -16,6 +15,7 @@ from drumline.ledger.selectors import (
     unserved_message,
     unserved_queues,
 )
+from drumline.ledger.store import store
 
 
 class Command(BaseCommand):
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             "queues": {name: queue.as_json() for name, queue in queues.items()},
             "relay_lag": lag,
             "relays": relays,
-            "finished_estimate": finished_estimate(),
+            "finished_estimate": store().finished_estimate(),
         }
         self.stdout.write(json.dumps(report) if options["json"] else _readable(report))
         limit = conf.max_publish_lag() if options["max_lag"] is None else options["max_lag"]

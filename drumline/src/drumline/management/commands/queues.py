@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from drumline.application import application
 from drumline.broker.depth import queue_depths
+from drumline.ledger import operators
 from drumline.ledger.selectors import (
     QueueState,
     queue_states,
@@ -15,7 +16,6 @@ from drumline.ledger.selectors import (
     unserved_message,
     unserved_queues,
 )
-from drumline.ledger.services import tasks_move
 from drumline.management.commands.dead_letters import operator
 from drumline.preflight.routes import declared_queues, may_be_sent_to
 
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no queue {target!r}. Declared queues: {declared}")
         if source == target:
             raise CommandError(f"{source} is both queues; nothing was changed.")
-        moved = tasks_move(source, application().amqp.queues[target], by=operator())
+        moved = operators.move(source, application().amqp.queues[target], by=operator())
         self.stdout.write(f"Moved {moved} tasks from {source} to {target}.")
 
     def _depths(self, names: list[str]) -> dict[str, int]:
