@@ -10,7 +10,8 @@ from celery.exceptions import QueueNotFound
 from django.core.exceptions import SynchronousOnlyOperation
 
 from drumline.application import application
-from drumline.tasks_backend.call import CARRIER, Call, named_task
+from drumline.tasks_backend.call import Call, named_task
+from drumline.tasks_backend.carrier import run_task
 from drumline.tasks_backend.framework import InvalidTask, TaskResultStatus, task_enqueued
 from drumline.tasks_backend.results import new_result
 
@@ -26,7 +27,7 @@ def enqueue(backend: Any, task: Any, args: Sequence[Any], kwargs: Mapping[str, A
     result = new_result((task, call, str(uuid4())), (args, kwargs), TaskResultStatus.READY)
     app = application()
     # Its options are more than Celery's types know.
-    carrier: Any = app.tasks[CARRIER]
+    carrier: Any = app.tasks[run_task.name]
     try:
         carrier.apply_async(
             result.args,

@@ -1,0 +1,74 @@
+"""A project that knows nothing of Drumline but a few lines of settings."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.application import Process
+from tests.support.paths import BIN, PROJECT, PYTHON
+
+# What Celery's own documentation has every Django project write.
+CELERY = {
+    "site1/__init__.py": "from .celery import app\n",
+    "site1/celery.py": """
+import os
+from celery import Celery
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")
+app = Celery("site1")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+""",
+}
+
+
+class FreshProject:
+    """A project on SQLite, with the package `drumline` and nothing else of this repository on its path."""
+
+    def __init__(self, folder: Path, settings: str, files: Mapping[str, str]) -> None:
+        self.folder = folder / "project"
+        (folder / "lib").mkdir()
+        shutil.copytree(PROJECT / "drumline" / "src" / "drumline", folder / "lib" / "drumline")
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(folder / "lib")}
+        self.processes: list[Process] = []
+        self.folder.mkdir()
+        subprocess.run(
+            [PYTHON, str(BIN / "django-admin"), "startproject", "site1", str(self.folder)],
+            env=self.env,
+            check=True,
+        )
+        for path, text in {**CELERY, **files}.items():
+            (self.folder / path).parent.mkdir(exist_ok=True)
+            (self.folder / path).write_text(text)
+        with (self.folder / "site1" / "settings.py").open("a") as file:
+            file.write(settings)
+        self.manage("migrate", "--verbosity", "0")
+
+    def manage(self, *args: str) -> str:
+        result = subprocess.run(
+            [PYTHON, "manage.py", *args], cwd=self.folder, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def start(self, *args: str) -> Process:
+        log = self.folder / f"{len(self.processes)}.log"
+        process = Process(list(args), self.env, self.folder, log)
+        self.processes.append(process)
+        return process
+
+    def relay(self) -> Process:
+        return self.start(PYTHON, "manage.py", "relay")
+
+    def celery(self, *args: str) -> Process:
+        return self.start(str(BIN / "celery"), "-A", "site1", *args)
+
+    def rows(self, columns: str = "state, attempt") -> list[tuple]:
+        with sqlite3.connect(self.folder / "db.sqlite3", timeout=20) as database:
+            return database.execute(f"SELECT {columns} FROM drumline_ledger ORDER BY created_at").fetchall()
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.stop()
