@@ -114,7 +114,7 @@ def work(monkeypatch, transactional_db):  # noqa: ARG001  claims have a connecti
 
     yield work
     carrier_task.__trace__ = None
-    claims._ledger.reconnect()
+    claims._store.reconnect()
 
 
 def row_of(result) -> DurableTask:
