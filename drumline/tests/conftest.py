@@ -47,7 +47,12 @@ def another_application():
 
 @pytest.fixture
 def no_broker(monkeypatch):
-    """The ledger keeps what is sent, and nothing reaches a broker."""
+    """The ledger keeps what is sent, and nothing reaches a broker or waits for one."""
+
+    def away(_):
+        raise ConnectionError
+
+    monkeypatch.setattr("drumline.management.commands.queues.queue_depths", away)
     monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
 
 
