@@ -102,8 +102,8 @@ def test_a_discard_asks_for_a_reason_and_records_it(root):
     dead = task()
     asked = act(root, "discard", dead)
     assert 'name="reason"' in asked.content.decode()
-    assert "Say why" not in asked.content.decode()
-    assert "Say why" in act(root, "discard", dead, reason=" ").content.decode()
+    assert "A reason is required" not in asked.content.decode()
+    assert "A reason is required" in act(root, "discard", dead, reason=" ").content.decode()
     assert DurableTask.objects.get(id=dead).state == State.DEAD
     act(root, "discard", dead, reason="sent twice")
     row = DurableTask.objects.get(id=dead)
@@ -127,9 +127,9 @@ def test_who_may_only_look_does_nothing(viewer):
     assert DurableTask.objects.get(id=dead).state == State.DEAD
 
 
-def test_workers_are_listed_by_life(root):
+def test_workers_are_listed_by_status(root):
     for name, stopped_at in (("one@h", None), ("two@h", NOW)):
         Worker.objects.create(id=uuid.uuid4(), name=name, pid=1, started_at=NOW, beat_at=NOW, stopped_at=stopped_at)
-    page = root.get(reverse("admin:drumline_worker_changelist"), {"life": "on"}).content.decode()
+    page = root.get(reverse("admin:drumline_worker_changelist"), {"status": "running"}).content.decode()
     assert "one@h" in page
     assert "two@h" not in page

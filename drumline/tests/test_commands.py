@@ -31,13 +31,13 @@ def test_arguments_that_are_no_list_or_object_are_refused_with_an_example(argume
 
 
 def test_arguments_that_the_task_does_not_take_are_refused():
-    with pytest.raises(CommandError, match=r"drumline\.ping does not take these arguments"):
+    with pytest.raises(CommandError, match=r"drumline\.ping does not accept these arguments"):
         call_command("enqueue", "drumline.ping", "[1, 2]")
 
 
 def test_a_broker_that_is_down_is_said_so_for_what_is_not_durable(monkeypatch):
     monkeypatch.setattr(current_app.tasks["drumline.ping"], "durable", False, raising=False)
-    with pytest.raises(CommandError, match="The broker did not take the message"):
+    with pytest.raises(CommandError, match="The broker did not accept the message"):
         call_command("enqueue", "drumline.ping")
 
 
@@ -61,7 +61,7 @@ def test_commands_speak_of_the_ledgers_application_and_not_of_the_one_that_was_c
 
 @pytest.mark.django_db
 def test_heartbeats_are_listed_and_judged(capsys):
-    with pytest.raises(CommandError, match="No heartbeat was ever written"):
+    with pytest.raises(CommandError, match="No heartbeat found"):
         call_command("heartbeats", "--max-age", "30")
     Heartbeat.objects.create(name="beat", host="h1", pid=7, at=timezone.now() - timedelta(seconds=60))
     call_command("heartbeats", "--json", "--max-age", "90")
@@ -80,10 +80,10 @@ def beat(name: str, *, seconds: float) -> None:
 def test_a_fresh_relay_does_not_stand_for_beat(capsys):
     beat("relay@h1", seconds=1)
     call_command("heartbeats", "relay", "--max-age", "30")
-    with pytest.raises(CommandError, match="No heartbeat of beat was ever written; is drumline-beat running"):
+    with pytest.raises(CommandError, match=r"No heartbeat of beat found\. Is drumline-beat running"):
         call_command("heartbeats", "beat", "relay", "--max-age", "30")
     beat("beat", seconds=99)
-    with pytest.raises(CommandError, match="beat on h1 gave its last sign of life 99 s ago"):
+    with pytest.raises(CommandError, match="beat on h1 sent its last heartbeat 99 s ago"):
         call_command("heartbeats", "beat", "relay", "--max-age", "30")
     assert "relay@h1 on h1" in capsys.readouterr().out
 
@@ -182,7 +182,7 @@ def test_a_ping_is_followed_where_no_result_is_stored(capsys, monkeypatch):
 
     monkeypatch.setattr(ping, "durable", False, raising=False)
     monkeypatch.setattr(ping, "apply_async", lambda **_: SimpleNamespace(id=str(uuid.uuid4())))
-    with pytest.raises(CommandError, match="not durable and no result of it is stored"):
+    with pytest.raises(CommandError, match="not durable and stores no result"):
         call_command("enqueue", "drumline.ping", "--queue", "default", "--wait", "5")
 
 

@@ -52,7 +52,7 @@ def test_one_task_is_shown_with_arguments_and_history(capsys):
     assert "its worker died" in shown
     assert "Traceback: here" in shown
     assert json.loads(run(capsys, "dead_letters", "show", dead, "--json"))["args"] == []
-    with pytest.raises(CommandError, match="The ledger holds no task"):
+    with pytest.raises(CommandError, match="There is no task"):
         call_command("dead_letters", "show", str(uuid.uuid4()))
 
 
@@ -71,9 +71,9 @@ def test_a_typing_error_changes_nothing():
     with pytest.raises(CommandError, match=f"Not dead or discarded: {typo}. Nothing was changed"):
         call_command("dead_letters", "requeue", dead, typo)
     assert DurableTask.objects.get(id=dead).state == State.DEAD
-    with pytest.raises(CommandError, match="Name the tasks' ids, or --all"):
+    with pytest.raises(CommandError, match="Give task ids, or --all"):
         call_command("dead_letters", "requeue")
-    with pytest.raises(CommandError, match="--reason is empty"):
+    with pytest.raises(CommandError, match="--reason is required"):
         call_command("dead_letters", "discard", dead, "--reason", " ")
 
 

@@ -55,7 +55,7 @@ def test_readyz_fails_when_due_tasks_are_not_published_although_the_broker_answe
     DurableTask.objects.update(due_at=timezone.now() - timedelta(seconds=70))
     answer = client.get("/readyz")
     assert answer.status_code == 503
-    assert answer.json()["checks"]["publishing"]["reason"] == "tasks wait to be published for more than 60 s"
+    assert answer.json()["checks"]["publishing"]["reason"] == "due tasks have waited to be published for more than 60 s"
     assert answer.json()["checks"]["broker"]["status"] == "ok"
     with pytest.raises(CommandError, match=r"waited .* s to be published, longer than 60 s"):
         call_command("ledger", "status")

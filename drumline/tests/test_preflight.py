@@ -55,7 +55,7 @@ def test_serving_nothing_names_every_queue():
 
 @pytest.mark.django_db
 def test_a_served_queue_that_is_not_declared_is_named():
-    with pytest.raises(CommandError, match="queue hgih is served but task_queues does not declare it"):
+    with pytest.raises(CommandError, match="queue hgih is served but not declared in task_queues"):
         call_command("drumline_check", "--serve", "high,default,low,hgih")
 
 
@@ -174,8 +174,8 @@ def test_queues_of_tasks_and_schedules_count_as_routed():
         pass
 
     problems = "\n".join(serving_problems(app, ["celery"]))
-    assert "queue night is not served, and schedule nightly" in problems
-    assert "queue special is not served, and task own" in problems
+    assert "queue night is not served, but schedule nightly" in problems
+    assert "queue special is not served, but task own" in problems
 
 
 def by_code(name, _args, _kwargs, _options, task=None, **_):
@@ -254,7 +254,7 @@ def test_what_a_route_decides_by_arguments_is_noted_as_unread():
     app = Celery("routes", set_as_current=False)
     app.conf.task_routes = needs_arguments
     app.task(name="own", shared=False)(nothing)
-    assert any("cannot be asked without arguments: IndexError" in note for note in routed_queues(app).notes)
+    assert any("cannot be called without arguments: IndexError" in note for note in routed_queues(app).notes)
 
 
 def test_a_served_queue_that_celery_creates_is_not_called_wrong():
@@ -270,7 +270,7 @@ def test_tasks_that_wait_in_a_queue_that_is_not_served_are_a_problem(monkeypatch
         current_app.tasks["drumline.ping"].apply_async(queue="low", countdown=countdown)
     assert list(waiting_problems(["low"])) == []
     [problem] = waiting_problems(["high", "default"])
-    assert problem.startswith("queue low is not served, and 2 tasks wait in it")
+    assert problem.startswith("queue low is not served, but 2 tasks wait in it")
     assert "drumline-manage queues move low QUEUE" in problem
 
 
@@ -281,7 +281,7 @@ def test_a_database_without_tables_is_noted_and_not_a_crash(capsys, monkeypatch)
 
     monkeypatch.setattr("drumline.preflight.queues.queue_states", no_table)
     call_command("drumline_check", "--serve", "high,default,low")
-    assert "the database was not asked: relation" in capsys.readouterr().out
+    assert "the database could not be checked: relation" in capsys.readouterr().out
 
 
 @pytest.mark.django_db
@@ -307,8 +307,8 @@ def test_a_setting_that_celery_does_not_know_is_corrected(monkeypatch):
     app = Celery("typo", set_as_current=False, namespace="CELERY")
     project = SimpleNamespace(CELERY_TASK_ACK_LATE=True, CELERY_EMAIL_BACKEND="x", CELERY_TASK_TRACK_STARTED=True)
     monkeypatch.setattr(celery_settings, "settings", project)
-    assert [line for line in settings_problems(app) if "is no setting" in line] == [
-        "CELERY_TASK_ACK_LATE is no setting of Celery and does nothing: write CELERY_TASK_ACKS_LATE"
+    assert [line for line in settings_problems(app) if "is not a Celery setting" in line] == [
+        "CELERY_TASK_ACK_LATE is not a Celery setting and is ignored; did you mean CELERY_TASK_ACKS_LATE?"
     ]
 
 
@@ -344,7 +344,7 @@ def test_a_task_that_is_not_durable_is_noted():
 def test_results_that_django_does_not_keep_are_noted():
     assert list(settings_notes(current_app)) == []
     [note] = settings_notes(Celery("results", set_as_current=False, backend="redis://127.0.0.1"))
-    assert "a chord's body can be lost" in note
+    assert "the body of a chord can be lost" in note
 
 
 def test_safe_settings_of_django_pass():

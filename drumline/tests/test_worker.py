@@ -126,13 +126,13 @@ def test_a_worker_that_cannot_take_its_queue_back_ends_itself(monkeypatch, dog, 
 
     with pytest.raises(SystemExit):
         dog._watch_once(heartbeat())
-    assert ended == ["the consumer of low was cancelled, again and again for 0 s"]
+    assert ended == ["the consumer of low was cancelled, repeatedly for 0 s"]
 
 
 def test_a_worker_whose_heartbeat_has_no_thread_any_more_ends_itself(dog, ended):
     with pytest.raises(SystemExit):
         dog._watch_once(heartbeat(failed=True))
-    assert ended == ["the thread that writes its heartbeat has ended"]
+    assert ended == ["its heartbeat thread has ended"]
 
 
 def test_a_worker_that_holds_a_task_for_its_rate_limit_is_not_idle(controller):

@@ -84,7 +84,7 @@ def test_a_worker_whose_event_loop_stands_still_ends_itself(application):
     application.manage("shell", "-c", "from celery import current_app\ncurrent_app.control.broadcast('stand_still')")
 
     assert worker.popen.wait(timeout=30) == 70
-    assert "the event loop has stood still" in worker.text()
+    assert "its event loop has been blocked" in worker.text()
 
 
 def test_a_worker_that_loses_only_its_control_channel_goes_on_consuming(application, broker):

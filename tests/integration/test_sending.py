@@ -7,8 +7,8 @@ import pytest
 # What stock Celery takes and no worker could run, and the sentence that the sender gets.
 REFUSED = {
     "eta: no time": "is not a time",
-    "serializer: binary": "which is not text; set CELERY_TASK_SERIALIZER to json",
-    "serializer: not accepted": "CELERY_ACCEPT_CONTENT does not list",
+    "serializer: binary": "which is not text. Set CELERY_TASK_SERIALIZER to json",
+    "serializer: not accepted": "which is not in CELERY_ACCEPT_CONTENT",
 }
 
 
@@ -107,7 +107,7 @@ say(rows())
 """)
 
     assert said[:2] == [[], ["probe.note"]]
-    assert "leave out durable=True" in said[2]
+    assert "Remove durable=True" in said[2]
     assert said[3] == ["probe.note"] * 2
     assert lists(other) == {"default": 2, "counting": 2}
     assert lists(broker.client) == {}

@@ -143,7 +143,7 @@ def test_a_worker_that_was_frozen_for_longer_than_its_lease_ends_itself(fleet, s
     os.kill(worker.popen.pid, signal.SIGCONT)
 
     assert worker.popen.wait(timeout=15) == 70
-    assert "the relay gave this worker up" in worker.text()
+    assert "the relay declared this worker dead" in worker.text()
 
 
 def test_a_worker_takes_back_a_queue_and_the_processes_that_remote_control_took(fleet, sql):

@@ -68,8 +68,8 @@ class Message:
         headers = options.pop("headers")
         if not isinstance(text, str):
             raise NotTextError(
-                f"The arguments of {headers['task']} are serialised as {content_type}, which is not text; "
-                "set CELERY_TASK_SERIALIZER to json, or send the task with durable=False"
+                f"The arguments of {headers['task']} are serialised as {content_type}, which is not text. "
+                "Set CELERY_TASK_SERIALIZER to json, or send the task with durable=False"
             )
         if not text.isascii():
             text.encode(content_encoding)
@@ -143,8 +143,8 @@ def _refuse_unread(content_type: str, name: str) -> None:
     if accepted is None or content_type in accepted:
         return
     raise ContentDisallowed(
-        f"The arguments of {name} are serialised as {content_type}, which CELERY_ACCEPT_CONTENT does not list: no "
-        "worker would read them. Add it there, or send the task with another serializer"
+        f"The arguments of {name} are serialised as {content_type}, which is not in CELERY_ACCEPT_CONTENT, so "
+        "no worker would accept them. Add it there, or use another serializer"
     )
 
 
@@ -182,7 +182,7 @@ def moment(value: datetime | date | str) -> datetime:
     try:
         value = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError(f"{value!r} is not a time; give a datetime, or its ISO 8601 text") from None
+        raise ValueError(f"{value!r} is not a time. Use a datetime or an ISO 8601 string") from None
     if not isinstance(value, datetime):
         value = datetime.combine(value, midnight.min)
     if value.tzinfo is None:

@@ -56,7 +56,7 @@ def test_a_task_is_scheduled_with_arguments_a_queue_and_a_policy(save):
 @pytest.mark.usefixtures("another_application", "no_broker")
 def test_what_may_be_scheduled_is_what_the_ledgers_application_knows_and_not_the_one_that_was_created_last(save, root):
     assert save(queue="low") == {}
-    assert save(queue="nowhere")["queue"] == ["There is no queue 'nowhere'. Declared are default, high, low."]
+    assert save(queue="nowhere")["queue"] == ["There is no queue 'nowhere'. Declared queues are default, high, low."]
     page = root.get(reverse("admin:django_celery_beat_periodictask_add")).content.decode()
     assert '<option value="testproject.own">' in page
     own = PeriodicTask.objects.get()
@@ -94,12 +94,12 @@ def test_a_task_is_changed(save):
         ({"args": "[1"}, "args", "This is not JSON"),
         ({"args": "7"}, "args", "This must be a list"),
         ({"args": "[" * 100_000}, "args", "This is not JSON"),
-        ({"args": "[1, 2, 3]"}, "args", "The task does not take these"),
-        ({"kwargs": '{"second": 1}'}, "args", "The task does not take these"),
+        ({"args": "[1, 2, 3]"}, "args", "The task does not accept these arguments"),
+        ({"kwargs": '{"second": 1}'}, "args", "The task does not accept these arguments"),
         ({"kwargs": "[]"}, "kwargs", "This must be an object"),
         ({"kwargs": "{'seconds': 1}"}, "kwargs", "This is not JSON"),
         ({"headers": "[]"}, "headers", "This must be an object"),
-        ({"queue": "hgih"}, "queue", "There is no queue 'hgih'. Declared are default, high, low."),
+        ({"queue": "hgih"}, "queue", "There is no queue 'hgih'. Declared queues are default, high, low."),
         ({"name": ""}, "name", "required"),
         ({"interval": None}, "__all__", "must be set"),
         ({"expire_seconds": "5", "expires_0": "2030-01-01", "expires_1": "00:00"}, "__all__", "Only one can be set"),
@@ -117,7 +117,7 @@ def test_what_could_not_run_is_refused_at_its_field(save, changes, field, messag
         ({"day_of_month": "31", "month_of_year": "2"}, "is never due"),
         ({"day_of_month": "31", "month_of_year": "4,6,9,11"}, "is never due"),
         # The library's own help names it as a Sunday, and beat passes over it without a word.
-        ({"day_of_week": "7"}, "This is no crontab"),
+        ({"day_of_week": "7"}, "Invalid crontab"),
     ],
 )
 def test_a_crontab_that_never_comes_is_refused_where_it_is_made_and_where_it_is_used(save, root, fields, message):
@@ -155,7 +155,7 @@ def inline() -> dict[str, str]:
     [
         ({"every": 0, "period": "seconds"}, "greater than or equal to 1"),
         ({"every": -1, "period": "days"}, "greater than or equal to 1"),
-        ({"every": 2**31 - 1, "period": "days"}, "This is no interval"),
+        ({"every": 2**31 - 1, "period": "days"}, "Invalid interval"),
         ({"every": 900_000_000, "period": "days"}, "is never due"),
     ],
 )
@@ -165,7 +165,7 @@ def test_an_interval_that_never_advances_is_refused_where_it_is_made_and_where_i
     assert not IntervalSchedule.objects.filter(**fields).exists()
 
     errors = save(interval=IntervalSchedule.objects.create(**fields).pk)
-    assert "This is no interval" in str(errors["interval"]) or "is never due" in str(errors["interval"])
+    assert "Invalid interval" in str(errors["interval"]) or "is never due" in str(errors["interval"])
     assert not PeriodicTask.objects.exists()
 
 
@@ -176,4 +176,4 @@ def test_an_event_of_the_sun_that_cannot_be_computed_is_refused(save, root):
     assert "No module named" in unescape(str(answer.context["adminform"].form.errors))
 
     errors = save(interval=None, solar=SolarSchedule.objects.create(**fields).pk)
-    assert "This is no solar event" in str(errors["solar"])
+    assert "Invalid solar event" in str(errors["solar"])

@@ -17,7 +17,7 @@ def test_an_entry_of_the_schedule_that_beat_cannot_follow_is_a_problem():
         "nothing": {"task": "x", "schedule": 0},
         "none": {"task": "x"},
     }
-    assert [line.split(" cannot")[0] for line in schedule_problems(app)] == [
+    assert [line.split(" has an invalid")[0] for line in schedule_problems(app)] == [
         "beat_schedule nothing",
         "beat_schedule none",
     ]
@@ -28,7 +28,7 @@ def test_an_operators_entry_that_sends_to_a_queue_that_is_not_served_is_a_proble
     PeriodicTask.objects.create(name="mine", task="drumline.ping", interval=every, queue="bulk")
     PeriodicTask.objects.create(name="routed", task="drumline.ping", interval=every)
     [problem] = unserved_schedules(["high", "default", "low"])
-    assert problem.startswith("queue bulk is not served, and the periodic task 'mine' sends to it")
+    assert problem.startswith("queue bulk is not served, but the periodic task 'mine' sends to it")
 
 
 def test_a_schedule_that_no_check_expects_is_a_problem_and_not_a_traceback(monkeypatch):

@@ -1,4 +1,4 @@
-"""The ledger's pages: look at tasks, requeue and discard them; and what Drumline writes itself, to read."""
+"""Admin pages: view, requeue and discard tasks, and view workers and heartbeats."""
 
 from drumline.admin.durable_tasks import DurableTaskAdmin
 from drumline.admin.processes import HeartbeatAdmin, WorkerAdmin

@@ -1,4 +1,4 @@
-"""The ledger's page: look at tasks, requeue dead letters, discard what is not worth running."""
+"""The admin page of durable tasks: view, requeue and discard them."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ State = DurableTask.State
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Dead letters first: they are what a person is asked for. A search looks everywhere."""
+    """Shows dead letters by default, because they need a decision. A search covers all states."""
 
     title = "state"
     parameter_name = "state"
@@ -52,7 +52,7 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(condition).order_by(order)
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Offer no "All": what is shown without a choice is one of them."""
+        """Offer no "All": the default is one of the choices."""
         chosen = self.chosen(self._request)
         for value, label in self.lookup_choices:
             query = changelist.get_query_string({self.parameter_name: value})
@@ -64,7 +64,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class QueueFilter(admin.SimpleListFilter):
-    """The declared queues, without a look at every row."""
+    """Filters by the declared queues, without reading every row."""
 
     title = "queue"
     parameter_name = "queue"
@@ -85,7 +85,7 @@ class DurableTaskAdmin(ReadOnlyAdmin):
     list_display = ("name", "error_line", "queue", "state", "attempt", "created_at", "finished_at")
     list_filter = (StateFilter, QueueFilter, "created_at", "finished_at")
     search_fields = ("name",)
-    search_help_text = "A task's id, or how its name begins."
+    search_help_text = "Task id, or the beginning of a task name."
     list_per_page = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -101,22 +101,22 @@ class DurableTaskAdmin(ReadOnlyAdmin):
     )
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Keep the row: deleting it would lose the task. Discard it instead."""
+        """Forbid deletion, which would lose the task. Discard it instead."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whoever may change a durable task may requeue and discard it."""
+        """Allow requeuing and discarding to users who may change durable tasks."""
         return bool(request.user.has_perm("drumline.change_durabletask"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DurableTask]:
-        """Leave out of a list what only the page of one task shows."""
+        """Defer columns that only the page of one task shows."""
         rows: QuerySet[DurableTask] = super().get_queryset(request)
         return rows.defer("message", "traceback", "result", "history")
 
     def get_search_results(
         self, _request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Take the term for an id, and if no task has it for the beginning of a name."""
+        """Search by id, and if no task has that id, by the beginning of the name."""
         if not search_term:
             return queryset, False
         by_id = queryset.filter(pk=ledger_id(search_term.strip()))
@@ -124,12 +124,12 @@ class DurableTaskAdmin(ReadOnlyAdmin):
 
     @admin.display(description="error")
     def error_line(self, task: DurableTask) -> str:
-        """Return as much as a list has room for."""
+        """Return the first line of the error, shortened for the list."""
         return task.error.splitlines()[0][:120] if task.error else ""
 
     @admin.display(description="task id")
     def task_id(self, task: DurableTask) -> str:
-        """Return the id that Celery knows it by."""
+        """Return the Celery task id."""
         return selectors.task_id(task)
 
     @admin.display
@@ -140,12 +140,12 @@ class DurableTaskAdmin(ReadOnlyAdmin):
 
     @admin.display(description="traceback")
     def formatted_traceback(self, task: DurableTask) -> SafeString | str:
-        """Return the traceback as it was."""
+        """Return the traceback, preformatted."""
         return _block(task.traceback) if task.traceback else ""
 
     @admin.display
     def worker(self, task: DurableTask) -> SafeString | str:
-        """Return the worker that claimed it last, as long as it is remembered."""
+        """Return the worker that claimed the task last, linked while its row exists."""
         row = Worker.objects.filter(id=task.worker_id).first() if task.worker_id else None
         if row is None:
             return str(task.worker_id or "")
@@ -168,14 +168,14 @@ class DurableTaskAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Requeue: run dead letters and discarded tasks again", permissions=["operate"])
     def requeue(self, request: HttpRequest, rows: QuerySet[DurableTask]) -> None:
-        """Queue them again, under the name of who did it."""
+        """Requeue them and record the user in their history."""
         ids = _ids(rows)
         done = operators.requeue(ids, by=request.user.get_username())
         self._report(request, "requeued", done, len(ids), "neither dead nor discarded")
 
     @admin.action(description="Discard: give up waiting tasks and dead letters", permissions=["operate"])
     def discard(self, request: HttpRequest, rows: QuerySet[DurableTask]) -> HttpResponse | None:
-        """Ask for the reason, then give them up."""
+        """Ask for a reason, then discard them."""
         ids = _ids(rows)
         reason = request.POST.get("reason", "").strip()
         if not reason:

@@ -12,23 +12,23 @@ from drumline.models import Heartbeat, Worker
 
 
 class AliveFilter(admin.SimpleListFilter):
-    """A worker's row is one life; those that ended are kept as long as finished tasks."""
+    """Filters by status. The row of a stopped worker is kept as long as finished tasks."""
 
-    title = "life"
-    parameter_name = "life"
+    title = "status"
+    parameter_name = "status"
 
     def lookups(self, _request: HttpRequest, _model_admin: Any) -> Iterable[tuple[str, str]]:
         """Return the choices."""
-        return [("on", "Goes on"), ("ended", "Ended")]
+        return [("running", "Running"), ("stopped", "Stopped")]
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Filter."""
-        return queryset.filter(stopped_at__isnull=self.value() == "on") if self.value() else queryset
+        return queryset.filter(stopped_at__isnull=self.value() == "running") if self.value() else queryset
 
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    """Who works, and who did."""
+    """Workers, running and stopped."""
 
     list_display = (
         "name",
@@ -47,12 +47,12 @@ class WorkerAdmin(ReadOnlyAdmin):
     ordering = ("-beat_at",)
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Keep the row: by it the relay knows that a worker lives."""
+        """Forbid deletion: the row tells the relay that the worker is alive."""
         return False
 
 
 @admin.register(Heartbeat)
 class HeartbeatAdmin(ReadOnlyAdmin):
-    """Which beats and relays are alive."""
+    """Heartbeats of beats and relays."""
 
     list_display = ("name", "host", "pid", "at")

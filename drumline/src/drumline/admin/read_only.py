@@ -1,4 +1,4 @@
-"""What every page of rows that only the software writes has in common."""
+"""The base of admin pages whose rows only Drumline writes."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from django.utils.functional import cached_property
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the class is not generic at run time
-    """Rows that only the software writes."""
+    """Rows that only Drumline writes."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds one by hand."""
+        """Forbid adding rows by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Nobody changes one by hand."""
+        """Forbid changing rows by hand."""
         return False
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than anyone turns pages: ten million rows are not counted for each look at fifty."""
+    """Counts only up to a limit, so that ten million rows are not counted to show fifty."""
 
     LIMIT = 5000
 

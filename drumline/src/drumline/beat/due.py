@@ -79,7 +79,7 @@ def check_schedule(entry: Any) -> None:
     """Raise ScheduleError for a schedule that beat cannot follow; what cannot be computed raises an error of its own."""
     now = datetime.now(UTC)
     if not isinstance(entry, clocked) and due_after(entry, now, now) is None:
-        raise NeverDueError(f"{entry} is never due: no such day comes")
+        raise NeverDueError(f"{entry} is never due: there is no such day")
 
 
 def latest_due(entry: Any, due: datetime, now: datetime) -> datetime:
@@ -105,7 +105,7 @@ def latest_due(entry: Any, due: datetime, now: datetime) -> datetime:
 def _every(entry: Any) -> timedelta:
     every: timedelta = entry.run_every
     if every <= timedelta(0):
-        raise ScheduleError(f"the interval is {every.total_seconds():g} s: it must be longer than 0")
+        raise ScheduleError(f"the interval is {every.total_seconds():g} s; it must be greater than 0")
     return every
 
 

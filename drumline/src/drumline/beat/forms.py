@@ -45,7 +45,7 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
         queue: str | None = self.cleaned_data["queue"]
         if queue and not may_be_sent_to(application(), queue):
             declared = ", ".join(sorted(declared_queues(application())))
-            raise ValidationError(f"There is no queue {queue!r}. Declared are {declared}.", code="unknown")
+            raise ValidationError(f"There is no queue {queue!r}. Declared queues are {declared}.", code="unknown")
         return queue
 
     def clean_crontab(self) -> CrontabSchedule | None:
@@ -74,7 +74,9 @@ class PeriodicTaskForm(admin.PeriodicTaskForm):  # type: ignore[misc]  # the lib
             try:
                 task.__header__(*loads(data["args"]), **loads(data["kwargs"]))
             except TypeError as error:
-                self.add_error("args", ValidationError(f"The task does not take these: {error}", code="arguments"))
+                self.add_error(
+                    "args", ValidationError(f"The task does not accept these arguments: {error}", code="arguments")
+                )
         return data
 
     def _due(self, field: str) -> Any:
@@ -140,6 +142,6 @@ def check_row(row: Any) -> None:
     try:
         check_schedule(row.schedule)
     except NeverDueError:
-        raise ValidationError(f"{row} is never due: no such day comes.", code="never") from None
+        raise ValidationError(f"{row} is never due: there is no such day.", code="never") from None
     except Exception as error:  # noqa: BLE001  Celery has a class of its own for each kind of mistake
-        raise ValidationError(f"This is no {kind}: {error}", code=kind) from None
+        raise ValidationError(f"Invalid {kind}: {error}", code=kind) from None

@@ -15,11 +15,11 @@ def schedule_problems(app: Celery) -> Iterator[str]:
         try:
             check_schedule(maybe_schedule(entry["schedule"] if isinstance(entry, Mapping) else entry.schedule))
         except Exception as error:  # noqa: BLE001  Celery has a class of its own for each kind of mistake
-            yield f"beat_schedule {name} cannot be followed ({error}): beat leaves it out; correct its schedule"
+            yield f"beat_schedule {name} has an invalid schedule ({error}), so beat skips it; correct it"
 
 
 def unserved_schedules(served: Iterable[str]) -> Iterator[str]:
     """Yield one line for each enabled periodic task that is sent to a queue that is not served."""
     entries = PeriodicTask.objects.filter(enabled=True, queue__isnull=False).exclude(queue="")
     for name, queue in entries.exclude(queue__in=set(served)).values_list("name", "queue"):
-        yield f"queue {queue} is not served, and the periodic task {name!r} sends to it; change it in the admin"
+        yield f"queue {queue} is not served, but the periodic task {name!r} sends to it; change it in the admin"

@@ -63,7 +63,11 @@ def schedule_sync(*, app: Celery) -> Synced:
         except (OperationalError, InterfaceError):
             raise
         except Exception:
-            logger.exception("schedule_entry_broken", entry=name, hint="correct it in beat_schedule; it is not changed")
+            logger.exception(
+                "schedule_entry_broken",
+                entry=name,
+                hint="correct it in beat_schedule; its database entry stays unchanged",
+            )
             done = "broken"
         getattr(synced, done).append(name)
     gone = PeriodicTask.objects.filter(code_entry__isnull=False).exclude(name__in=wanted)
@@ -74,7 +78,7 @@ def schedule_sync(*, app: Celery) -> Synced:
         logger.error(
             "schedule_names_taken",
             names=synced.refused,
-            hint="an operator's entry has this name and stays as it is; rename or delete it to let the code's run",
+            hint="an operator's entry has this name and stays unchanged; rename or delete it to use the entry in code",
         )
     return synced
 

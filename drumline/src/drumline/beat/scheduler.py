@@ -119,7 +119,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library ships n
             except Exception as error:  # noqa: BLE001  a row written by SQL may hold anything
                 broken[row.name] = error_text(error)
         for name, why in broken.items():
-            logger.error("entry_broken", entry=name, error=why, hint="correct its row, in the admin or by SQL")
+            logger.error("entry_broken", entry=name, error=why, hint="correct the entry in the admin, or with SQL")
         self._broken = broken
         return entries
 

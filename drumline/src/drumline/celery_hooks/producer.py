@@ -74,8 +74,8 @@ def _is_taken(app: Celery, name: str, options: dict[str, Any]) -> bool:
     if _goes_elsewhere(app, options):
         if durable:
             raise ValueError(
-                f"{name} is sent with durable=True through another application or to another broker than this "
-                "project's, where the ledger cannot follow it; leave out durable=True"
+                f"{name} has durable=True but is sent through another application, or to another broker, than this "
+                "project's, where the ledger cannot follow it. Remove durable=True"
             )
         return False
     taken = is_durable(app, name, said=durable)
@@ -134,9 +134,9 @@ class LedgerProducer:
         queue = _own_queue(self._app, options)
         if queue is None and durable is True:
             raise ValueError(
-                f"{name} is sent with durable=True to exchange {_name(options['exchange'])!r} with the routing key "
-                f"{options.get('routing_key')!r}, which leads to no queue of CELERY_TASK_QUEUES; declare the queue, or "
-                "leave out durable=True"
+                f"{name} has durable=True but is sent to exchange {_name(options['exchange'])!r} with the routing key "
+                f"{options.get('routing_key')!r}, which matches no queue in CELERY_TASK_QUEUES. Declare the queue, or "
+                "remove durable=True"
             )
         if queue is None:
             return self._real.publish(body, **options)
@@ -184,7 +184,9 @@ def _own_queue(app: Celery, options: dict[str, Any]) -> str | None:
     else:
         name = queue.name if queue.name in declared and queue.exchange.type != "fanout" else ""
     if len(name) > COLUMN or not re.fullmatch(r"[^\0\ud800-\udfff]*", name):
-        raise ValueError(f"The queue {name[:80]!r} has more than {COLUMN} characters, or some that are no text")
+        raise ValueError(
+            f"The queue {name[:80]!r} is longer than {COLUMN} characters, or contains characters that are not text"
+        )
     return name or None
 
 

@@ -122,7 +122,7 @@ def on_decode_error(consumer: Any, message: Any, exc: Exception) -> None:
 def warn_of_protocol(conf: Any, **_: Any) -> None:
     """Say at the start that no task is kept."""
     if conf.task_protocol != PROTOCOL:
-        logger.error("ledger_not_used", reason=f"CELERY_TASK_PROTOCOL is not {PROTOCOL}, so the ledger keeps no task")
+        logger.error("ledger_not_used", reason=f"CELERY_TASK_PROTOCOL is not {PROTOCOL}, so no task is durable")
 
 
 def discard_revoked(request: Any, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002  Celery's name

@@ -49,7 +49,7 @@ class Check:
         return answer
 
 
-_UNKNOWN = Check(ok=False, milliseconds=0.0, reason="not checked: the database does not answer, or is not migrated")
+_UNKNOWN = Check(ok=False, milliseconds=0.0, reason="not checked: the database does not answer or is not migrated")
 
 
 def readiness() -> dict[str, Check]:
@@ -113,7 +113,7 @@ def _published(probe: BaseDatabaseWrapper) -> None:
     with probe.cursor() as cursor:
         cursor.execute(statement, values)
         if cursor.fetchone():
-            raise NotReadyError(f"tasks wait to be published for more than {lag:g} s")
+            raise NotReadyError(f"due tasks have waited to be published for more than {lag:g} s")
 
 
 @cache

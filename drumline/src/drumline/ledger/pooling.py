@@ -31,7 +31,10 @@ def is_pooled() -> bool:
         with connection.wrap_database_errors, driver.connect(**params) as asked:
             _found = stands_before(asked)
         if _found:
-            logger.warning("database_pooled", hint="set DRUMLINE_PGBOUNCER to say whether sessions are shared")
+            logger.warning(
+                "database_pooled",
+                hint="set DRUMLINE_PGBOUNCER to True if sessions are shared between transactions, otherwise to False",
+            )
     return _found
 
 

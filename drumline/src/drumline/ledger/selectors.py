@@ -115,7 +115,7 @@ def unserved_queues() -> dict[str, QueueState]:
 def unserved_message(queues: dict[str, QueueState]) -> str:
     """Return what an operator is told of such queues, and what to type."""
     return "\n".join(
-        f"No worker consumes queue {name}, and {state.open} tasks wait in it. Start a worker for it, or send them through "
+        f"No worker consumes queue {name}, and {state.open} tasks wait in it. Start a worker for it, or move them to "
         f"another queue: drumline-manage queues move {name} QUEUE"
         for name, state in queues.items()
     )

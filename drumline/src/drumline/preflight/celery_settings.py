@@ -22,34 +22,38 @@ EXTENSIONS = {"CELERY_DB_REUSE_MAX"}
 
 # Setting, when it is wrong, why, and what to set instead.
 WRONG: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("task_acks_late", operator.not_, "a killed worker loses what it acknowledged early; set it to True"),
+    ("task_acks_late", operator.not_, "a killed worker loses tasks that it acknowledged early; set it to True"),
     ("task_always_eager", bool, "tasks run inside the request that sends them; set it to False"),
-    ("worker_prefetch_multiplier", lambda value: value != 1, "a worker holds tasks others could run; set it to 1"),
-    ("task_create_missing_queues", bool, "a misspelt queue is filled and never read; set it to False"),
-    ("broker_connection_max_retries", bool, "after that many attempts the worker exits; set it to None"),
-    ("broker_connection_retry", operator.not_, "a worker ends when its broker restarts; set it to True"),
+    (
+        "worker_prefetch_multiplier",
+        lambda value: value != 1,
+        "a worker reserves tasks that others could run; set it to 1",
+    ),
+    ("task_create_missing_queues", bool, "tasks for a misspelt queue are never consumed; set it to False"),
+    ("broker_connection_max_retries", bool, "the worker exits after that many attempts; set it to None"),
+    ("broker_connection_retry", operator.not_, "a worker exits when its broker restarts; set it to True"),
     (
         "task_acks_on_failure_or_timeout",
         operator.not_,
-        "a task that fails is never acknowledged and runs again and again; set it to True",
+        "a failed task is never acknowledged and runs again and again; set it to True",
     ),
     (
         "task_reject_on_worker_lost",
         bool,
-        "a task that kills its process does so for ever; set it to False: the ledger starts it again, with a bound",
+        "a task that kills its process is redelivered without limit; set it to False, and the ledger limits the attempts",
     ),
     (
         "worker_cancel_long_running_tasks_on_connection_loss",
         bool,
-        "each break of the broker's connection kills what runs, which then runs again; set it to False",
+        "every lost broker connection kills the running tasks, which then run again; set it to False",
     ),
-    ("result_expires", operator.not_, "stored results are kept for ever; set it, in seconds"),
+    ("result_expires", operator.not_, "results are kept for ever; set it, in seconds"),
     (
         "task_protocol",
         (2).__ne__,
-        "its messages have no headers, so the ledger keeps no task; set it to 2",
+        "its messages have no headers, so no task is durable; set it to 2",
     ),
-    ("enable_utc", operator.not_, "due times depend on each host's own time zone; set it to True"),
+    ("enable_utc", operator.not_, "due times depend on the time zone of each host; set it to True"),
 )
 
 
@@ -70,8 +74,8 @@ def settings_notes(app: Celery) -> Iterator[str]:
     """Yield one line for each choice that leaves a promise to something else."""
     if app.conf.result_backend and not str(app.conf.result_backend).startswith("django-db"):
         yield (
-            "result_backend is not django-db: a chord's body can be lost, or start too early, when a process dies; "
-            "everything but chords is as safe"
+            "result_backend is not django-db: the body of a chord can be lost or start too early when a process dies; "
+            "everything else is not affected"
         )
 
 
@@ -82,7 +86,7 @@ def _scheduler_problems(app: Celery) -> Iterator[str]:
     if scheduler == SCHEDULER and not installed:
         yield f"beat_scheduler is {scheduler!r}, whose tables are missing: beat does not start; {add} and migrate"
     elif scheduler == "celery.beat:PersistentScheduler" and (installed or app.conf.beat_schedule):
-        yield f"beat_scheduler is {scheduler!r}: its state is a file of one host; {ours}"
+        yield f"beat_scheduler is {scheduler!r}: its state is a file on one host; {ours}"
     elif scheduler in {"django", "django_celery_beat.schedulers:DatabaseScheduler"}:
         yield f"beat_scheduler is {scheduler!r}: two beats send each run twice; {ours}, which keeps the same entries"
 
@@ -93,22 +97,22 @@ def _content_problems(app: Celery) -> Iterator[str]:
         unsafe = UNSAFE_CONTENT & ({value} if isinstance(value, str) else set(value))
         if unsafe:
             names = ", ".join(sorted(unsafe))
-            yield f"{setting} allows {names}: whoever writes to the broker runs code here; allow json only"
+            yield f"{setting} allows {names}, so anyone who can write to the broker can run code here; allow json only"
 
 
 def _limit_problems(app: Celery) -> Iterator[str]:
     conf = app.conf
     soft, hard = conf.task_soft_time_limit, conf.task_time_limit
     if not hard:
-        yield "task_time_limit is not set: a task that hangs holds its process for ever; set it, in seconds"
+        yield "task_time_limit is not set, so a hanging task blocks its process for ever; set it, in seconds"
     if not soft:
-        yield "task_soft_time_limit is not set: a task cannot clean up before it is killed; set it below task_time_limit"
+        yield "task_soft_time_limit is not set, so a task cannot clean up before it is killed; set it below task_time_limit"
     if soft and hard and soft >= hard:
         yield f"task_soft_time_limit {soft} must be less than task_time_limit {hard}"
     visibility = visibility_timeout(app)
     if hard and visibility and visibility <= hard:
         yield (
-            f"visibility_timeout {visibility} must exceed task_time_limit {hard}: a long task would be delivered again "
+            f"visibility_timeout {visibility} must exceed task_time_limit {hard}, or a long task is delivered again "
             "while it runs; raise it in broker_transport_options"
         )
 
@@ -133,28 +137,28 @@ def _broker_problems(app: Celery) -> Iterator[str]:
     options = app.conf.broker_transport_options or {}
     if options.get("retry_on_timeout"):
         yield (
-            "broker_transport_options has retry_on_timeout: a worker whose broker restarts may wait for ever in a read "
-            "that cannot end; remove it"
+            "broker_transport_options has retry_on_timeout: when the broker restarts, a worker may block for ever in a "
+            "read; remove it"
         )
     if visibility_timeout(app) and not options.get("socket_timeout"):
         yield (
-            "broker_transport_options has no socket_timeout: whoever sends a task hangs for ever when Redis goes "
-            'silent; add "socket_timeout": 10'
+            "broker_transport_options has no socket_timeout: sending a task blocks for ever when Redis stops "
+            'responding; add "socket_timeout": 10'
         )
     urls = [urlsplit(url) for url in broker_urls(app)]
     for setting in ("control_queue_durable", "event_queue_durable"):
         if {url.scheme for url in urls} & {"amqp", "amqps", "pyamqp"} and not app.conf[setting]:
             yield (
                 f"{setting} is False: RabbitMQ 4.3 refuses a queue that is neither durable nor exclusive, and no worker "
-                "starts; set it to True (exclusive would refuse the next life of a worker that was killed)"
+                "starts; set it to True (an exclusive queue would reject a killed worker's restart)"
             )
     for url in urls:
         if url.scheme in {"memory", "filesystem"}:
-            yield f"broker_url is {url.scheme}://: it is for tests; use Redis or RabbitMQ"
+            yield f"broker_url is {url.scheme}://, which is meant for tests; use Redis or RabbitMQ"
         elif url.hostname not in {None, "localhost", "127.0.0.1", "::1"} and url.password in {None, "", "guest"}:
             yield (
-                f"broker_url has no password for {url.hostname}: whoever reaches it reads and sends tasks; give the "
-                "broker one, and write it into the URL"
+                f"broker_url has no password for {url.hostname}, so anyone who reaches it can read and send tasks; set "
+                "a password in the broker and in the URL"
             )
 
 
@@ -169,4 +173,4 @@ def _misspelt(app: Celery) -> Iterator[str]:
         if name.startswith(prefix) and name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
             if close:
-                yield f"{name} is no setting of Celery and does nothing: write {close[0]}"
+                yield f"{name} is not a Celery setting and is ignored; did you mean {close[0]}?"

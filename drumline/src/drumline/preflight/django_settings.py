@@ -15,19 +15,19 @@ from drumline.models import DurableTask
 def django_problems() -> Iterator[str]:
     """Yield one line for each setting that breaks the ledger's promise, or a worker over time."""
     if settings.DEBUG:
-        yield "DEBUG is True: a worker keeps every query that it makes, and errors show settings; set it to False"
+        yield "DEBUG is True: a worker keeps every query in memory, and error pages show settings; set it to False"
     if not settings.USE_TZ:
-        yield "USE_TZ is False: due times would depend on each host's own time zone; set it to True"
+        yield "USE_TZ is False: due times depend on the time zone of each host; set it to True"
     database = router.db_for_write(DurableTask)
     if database != DEFAULT_DB_ALIAS:
         yield (
-            f"DATABASE_ROUTERS puts the ledger into database {database!r}: a transaction that is rolled back in "
-            f"{DEFAULT_DB_ALIAS!r} would not take its tasks with it; route the app drumline to {DEFAULT_DB_ALIAS!r}"
+            f"DATABASE_ROUTERS puts the ledger into database {database!r}: rolling back a transaction in "
+            f"{DEFAULT_DB_ALIAS!r} would not roll back its tasks; route the app drumline to {DEFAULT_DB_ALIAS!r}"
         )
     if connections[database].vendor != "postgresql":
         yield (
-            f"DATABASES[{database!r}] is {connections[database].vendor}: good for development, but the promises are "
-            "tested on PostgreSQL only; use django.db.backends.postgresql"
+            f"DATABASES[{database!r}] is {connections[database].vendor}: fine for development, but the guarantees "
+            "are tested on PostgreSQL only; use django.db.backends.postgresql"
         )
     for alias in connections:
         values = connections[alias].settings_dict
@@ -38,8 +38,8 @@ def django_problems() -> Iterator[str]:
             )
         if values["CONN_MAX_AGE"] != 0 and not values["CONN_HEALTH_CHECKS"]:
             yield (
-                f"DATABASES[{alias!r}] keeps connections without looking whether they still work: after a restart of "
-                'the database tasks fail; add "CONN_HEALTH_CHECKS": True'
+                f"DATABASES[{alias!r}] keeps connections without health checks: after a restart of the "
+                'database tasks fail; add "CONN_HEALTH_CHECKS": True'
             )
 
 
@@ -56,7 +56,7 @@ def pooling_problems() -> Iterator[str]:
             if "unsupported startup parameter" not in str(error):
                 raise
             yield (
-                f"DATABASES[{alias!r}] has options that PgBouncer refuses ({str(error).strip()}): remove "
+                f"DATABASES[{alias!r}] has options that PgBouncer rejects ({str(error).strip()}): remove "
                 '"options" from OPTIONS and set them for the role in PostgreSQL (ALTER ROLE … SET …)'
             )
             continue
@@ -64,8 +64,8 @@ def pooling_problems() -> Iterator[str]:
             continue
         if said is None and alias == router.db_for_write(DurableTask):
             yield (
-                f"DATABASES[{alias!r}] is reached through a pooler: set DRUMLINE_PGBOUNCER to True when it shares "
-                "sessions between transactions (pool_mode transaction), and to False when each client keeps its own "
+                f"DATABASES[{alias!r}] is reached through a pooler: set DRUMLINE_PGBOUNCER to True if it shares "
+                "sessions between transactions (pool_mode transaction), and to False if each client keeps its own "
                 "(pool_mode session)"
             )
         if said is not False and not values["DISABLE_SERVER_SIDE_CURSORS"]:
@@ -75,7 +75,7 @@ def pooling_problems() -> Iterator[str]:
             )
         if said is not False and options.get("prepare_threshold") is not None:
             yield (
-                f"DATABASES[{alias!r}] prepares statements, which a pooler's next session does not know; remove "
+                f"DATABASES[{alias!r}] prepares statements, which do not exist in a pooler's next session; remove "
                 '"prepare_threshold" from OPTIONS'
             )
 

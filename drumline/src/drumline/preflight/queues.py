@@ -14,10 +14,10 @@ def serving_problems(app: Celery, served: Iterable[str]) -> Iterator[str]:
     yield from routed.problems
     for queue in sorted(routed.queues.keys() - served):
         senders = ", ".join(routed.queues[queue])
-        yield f"queue {queue} is not served, and {senders} sends to it; serve it or change the route"
+        yield f"queue {queue} is not served, but {senders} sends to it; serve it or change the route"
     if not app.conf.task_create_missing_queues:
         for queue in sorted(served - declared):
-            yield f"queue {queue} is served but task_queues does not declare it: its worker would not start; declare it"
+            yield f"queue {queue} is served but not declared in task_queues, so its worker would not start; declare it"
 
 
 def routing_notes(app: Celery) -> Iterator[str]:
@@ -31,6 +31,6 @@ def waiting_problems(served: Iterable[str]) -> Iterator[str]:
     for queue, state in queue_states().items():
         if state.open and queue not in served:
             yield (
-                f"queue {queue} is not served, and {state.open} tasks wait in it; serve it, or send them through "
-                f"another one: drumline-manage queues move {queue} QUEUE"
+                f"queue {queue} is not served, but {state.open} tasks wait in it; serve it, or move them to another "
+                f"queue: drumline-manage queues move {queue} QUEUE"
             )

@@ -73,7 +73,7 @@ def _read_map(app: Celery, route: Any, routed: Routed) -> None:
         MapRoute(pairs)  # type: ignore[arg-type]  # incomplete stubs
     except (TypeError, ValueError) as error:
         routed.problems.append(
-            f"task_routes has {_short(route)}, which Celery cannot read ({error}): every send would fail; write a "
+            f"task_routes has {_short(route)}, which Celery cannot read ({error}), so every send would fail; use a "
             'dictionary, {"app.tasks.*": {"queue": "low"}}, or a list that holds a list of pairs'
         )
         return
@@ -95,7 +95,7 @@ def _read_destination(app: Celery, sender: str, destination: Any, routed: Routed
         options = dict(destination)
     except (TypeError, ValueError):
         routed.problems.append(
-            f"{sender} leads to {destination!r}: a send would fail; give it a queue, {{'queue': 'low'}}"
+            f"{sender} leads to {destination!r}, so sending would fail; set a queue: {{'queue': 'low'}}"
         )
         return
     exchange, key = options.get("exchange"), options.get("routing_key")
@@ -106,9 +106,7 @@ def _read_destination(app: Celery, sender: str, destination: Any, routed: Routed
         for name in bound:
             routed.add(name, sender)
         if not bound:
-            routed.notes.append(
-                f"{sender} names an exchange and no queue: whether a worker takes it cannot be read here"
-            )
+            routed.notes.append(f"{sender} has an exchange but no queue, so it is unknown whether a worker consumes it")
 
 
 def _bound(app: Celery, exchange: str | None, key: str | None) -> Iterable[str]:
@@ -124,11 +122,11 @@ def _ask(app: Celery, route: Any, routed: Routed) -> None:
         router = expand_router_string(route) if isinstance(route, str) else maybe_evaluate(route)
     except Exception as error:  # noqa: BLE001  importing it runs code of the project
         routed.problems.append(
-            f"task_routes names {label}, which cannot be imported ({type(error).__name__}: {error}): every send would "
-            "fail; correct the path"
+            f"task_routes names {label}, which cannot be imported ({type(error).__name__}: {error}), so every send "
+            "would fail; correct the path"
         )
         return
-    routed.notes.append(f"route {label} decides in code: it was asked for each known task, called without arguments")
+    routed.notes.append(f"route {label} is code; it was called for each known task, without arguments")
     failed: Exception | None = None
     for name, task in sorted(app.tasks.items()):
         try:
@@ -142,7 +140,7 @@ def _ask(app: Celery, route: Any, routed: Routed) -> None:
         if destination:
             _read_destination(app, f"route {label} for {name}", destination, routed)
     if failed is not None:
-        routed.notes.append(f"route {label} cannot be asked without arguments: {type(failed).__name__}: {failed}")
+        routed.notes.append(f"route {label} cannot be called without arguments: {type(failed).__name__}: {failed}")
 
 
 def _short(value: Any) -> str:

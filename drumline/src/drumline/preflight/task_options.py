@@ -23,7 +23,7 @@ def task_problems(app: Celery) -> Iterator[str]:
                 "or it is delivered again while it runs; raise the latter in broker_transport_options"
             )
         if task.max_retries is None:
-            yield f"task {task.name}: max_retries is None, so it may retry for ever; give it a number"
+            yield f"task {task.name}: max_retries is None, so it may retry for ever; set a number"
         if task.rate_limit and app.conf.worker_disable_rate_limits:
             yield (
                 f"task {task.name}: rate_limit {task.rate_limit} has no effect, as worker_disable_rate_limits is True; "
@@ -35,7 +35,7 @@ def task_notes(app: Celery) -> Iterator[str]:
     """Yield one line for each task that is not durable, which is a choice and no mistake."""
     for task in _own_tasks(app):
         if not getattr(task, "durable", conf.durable()):
-            yield f"task {task.name} is not durable: what is sent while the broker is away fails, and a crash can lose it"
+            yield f"task {task.name} is not durable: sending fails while the broker is unreachable, and a crash can lose the task"
 
 
 def _own_tasks(app: Celery) -> list[Any]:

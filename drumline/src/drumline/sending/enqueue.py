@@ -35,7 +35,7 @@ def enqueue(app: Celery, messages: Sequence[Message]) -> None:
         name = unique[0].headers["task"]
         raise SynchronousOnlyOperation(
             f"{name} was sent from async code, where Django's database cannot be used. "
-            "Type: await sync_to_async(task.delay)(…), with `from asgiref.sync import sync_to_async`"
+            "Use: await sync_to_async(task.delay)(…), with `from asgiref.sync import sync_to_async`"
         ) from error
     if len(written) < len(messages):
         _warn_of_reused_ids(messages, written)

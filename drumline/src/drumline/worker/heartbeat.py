@@ -164,7 +164,7 @@ class HeartbeatThread(threading.Thread):
             trouble=self._trouble()[:255],
         )
         if not alive:
-            end_process("the relay gave this worker up: it was silent for longer than its lease")
+            end_process("the relay declared this worker dead: it sent no heartbeat for longer than its lease")
         self._take_back_what_was_left_open()
 
     def _take_back_what_was_left_open(self) -> None:

@@ -33,8 +33,8 @@ class NameTakenError(Exception):
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(
-            f"the worker {worker.name} is alive on {worker.host} as process {worker.pid}. Two workers of one name would "
-            "take each other's tasks: start this one with another --hostname, or stop the other one"
+            f"the worker {worker.name} is alive on {worker.host} as process {worker.pid}. Two workers with the same name would "
+            "take each other's tasks. Start this one with another --hostname, or stop the other one"
         )
 
 

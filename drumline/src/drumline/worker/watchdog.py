@@ -98,14 +98,14 @@ class Watchdog:
         """End the process when it is alive and of no use."""
         now = time.monotonic()
         if heartbeat.failed:
-            end_process("the thread that writes its heartbeat has ended")
+            end_process("its heartbeat thread has ended")
         if self.draining or not self._celery.is_connected() or self._celery.runs_in_the_loop():
             self._ticked = now
             self._idle_looks = 0
         elif now - self._ticked > STUCK:
-            end_process(f"the event loop has stood still for {STUCK:g} s")
+            end_process(f"its event loop has been blocked for {STUCK:g} s")
         elif self._missing_since is not None and now - self._missing_since > IDLE_LOOKS * LOOK:
-            end_process(f"{self._missed}, again and again for {IDLE_LOOKS * LOOK:g} s")
+            end_process(f"{self._missed}, repeatedly for {IDLE_LOOKS * LOOK:g} s")
         elif now >= self._next_look:
             self._next_look = now + LOOK
             self._look()
@@ -117,7 +117,7 @@ class Watchdog:
         self._done_before = done
         self._idle_looks = self._idle_looks + 1 if idle and self._messages_wait() else 0
         if self._idle_looks >= IDLE_LOOKS:
-            end_process(f"messages wait, and this worker has received none for {IDLE_LOOKS * LOOK:g} s")
+            end_process(f"messages wait, but this worker received none for {IDLE_LOOKS * LOOK:g} s")
 
     def _messages_wait(self) -> bool:
         try:

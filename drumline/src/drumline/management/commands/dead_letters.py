@@ -1,4 +1,4 @@
-"""dead_letters: look at the tasks that failed for good, run them again, or give them up."""
+"""dead_letters: list, show, requeue and discard tasks that failed for good."""
 
 import getpass
 import json
@@ -16,31 +16,33 @@ from drumline.models import DurableTask
 
 
 class Command(BaseCommand):
-    """The verbs of an operator; who ran one is written into the history of each task."""
+    """Commands for operators. Each task's history records who ran one."""
 
-    help = "List, show, requeue or discard dead letters: tasks that failed for good and wait for a person."
+    help = "List, show, requeue or discard dead letters: tasks that failed and have no retries left."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the four verbs."""
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | show | requeue | discard")
 
-        verb = verbs.add_parser("list", help="one line for each, latest first")
+        verb = verbs.add_parser("list", help="list dead letters, latest first")
         _declare_filters(verb)
-        verb.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default: 50)")
+        verb.add_argument("--limit", type=int, default=50, metavar="N", help="maximum number to list (default: 50)")
         verb.add_argument("--json", action="store_true", help="print one JSON list")
 
-        verb = verbs.add_parser("show", help="all that is known of one task, dead or not")
+        verb = verbs.add_parser("show", help="show everything about one task, dead or not")
         verb.add_argument("id", help="the task's id")
         verb.add_argument("--json", action="store_true", help="print one JSON object")
 
-        verb = verbs.add_parser("requeue", help="run dead or discarded tasks again, with all attempts before them")
+        verb = verbs.add_parser("requeue", help="run dead or discarded tasks again, with all of their attempts")
         verb.add_argument("ids", nargs="*", metavar="ID", help="the tasks' ids")
-        verb.add_argument("--all", action="store_true", help="all dead letters that --queue and --task leave")
+        verb.add_argument("--all", action="store_true", help="all dead letters, or those that match --queue and --task")
         _declare_filters(verb)
 
-        verb = verbs.add_parser("discard", help="give up dead or waiting tasks; their rows stay for the retention")
+        verb = verbs.add_parser(
+            "discard", help="give up dead or waiting tasks; they are kept for DRUMLINE_KEEP_FINISHED seconds"
+        )
         verb.add_argument("ids", nargs="+", metavar="ID", help="the tasks' ids")
-        verb.add_argument("--reason", required=True, metavar="TEXT", help="why, for whoever reads the history")
+        verb.add_argument("--reason", required=True, metavar="TEXT", help="the reason, kept in the task's history")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Do what the verb says."""
@@ -62,7 +64,9 @@ class Command(BaseCommand):
     def _show(self, options: dict[str, Any]) -> None:
         row = task_by_id(options["id"])
         if row is None:
-            raise CommandError(f"The ledger holds no task {options['id']}; see `dead_letters list`.")
+            raise CommandError(
+                f"There is no task {options['id']} in the ledger. To list dead letters: dead_letters list"
+            )
         args, kwargs = task_arguments(row)
         report = {
             **_summary(row),
@@ -93,13 +97,13 @@ class Command(BaseCommand):
 
     def _requeue(self, options: dict[str, Any]) -> None:
         if options["all"] == bool(options["ids"]):
-            raise CommandError("Name the tasks' ids, or --all (with --queue and --task for some of them).")
+            raise CommandError("Give task ids, or --all, optionally with --queue and --task.")
         if options["all"]:
             # Before the first is queued again: one that fails at once must not come round for ever.
             rows = dead_letters(queue=options["queue"], task=options["task"])
             ids = list(rows.values_list("id", flat=True))
         elif options["queue"] or options["task"]:
-            raise CommandError("--queue and --task go with --all, not with ids.")
+            raise CommandError("--queue and --task can only be used with --all, not with ids.")
         else:
             ids = _ids(options["ids"], "dead or discarded", DurableTask.State.DEAD, DurableTask.State.DISCARDED)
         self.stdout.write(f"Requeued {operators.requeue(ids, by=operator())} of {len(ids)}.")
@@ -107,7 +111,7 @@ class Command(BaseCommand):
     def _discard(self, options: dict[str, Any]) -> None:
         reason = options["reason"].strip()
         if not reason:
-            raise CommandError("--reason is empty: say why, for whoever reads the history.")
+            raise CommandError("--reason is required; it is kept in the task's history.")
         ids = _ids(options["ids"], "dead or waiting", DurableTask.State.DEAD, DurableTask.State.QUEUED)
         self.stdout.write(f"Discarded {operators.discard(ids, reason=reason, by=operator())} of {len(ids)}.")
 
@@ -122,8 +126,8 @@ def operator() -> str:
 
 
 def _declare_filters(verb: ArgumentParser) -> None:
-    verb.add_argument("--queue", default="", help="only of this queue")
-    verb.add_argument("--task", default="", metavar="NAME", help="only of this task")
+    verb.add_argument("--queue", default="", help="only tasks of this queue")
+    verb.add_argument("--task", default="", metavar="NAME", help="only tasks with this name")
 
 
 def _summary(row: DurableTask) -> dict[str, Any]:
@@ -143,5 +147,5 @@ def _ids(given: list[str], wanted: str, *states: DurableTask.State) -> list[UUID
     found = set(DurableTask.objects.filter(id__in=keys, state__in=states).values_list("id", flat=True))
     others = [text for key, text in keys.items() if key not in found]
     if others:
-        raise CommandError(f"Not {wanted}: {', '.join(others)}. Nothing was changed; see `dead_letters show ID`.")
+        raise CommandError(f"Not {wanted}: {', '.join(others)}. Nothing was changed. To see why: dead_letters show ID")
     return list(keys)

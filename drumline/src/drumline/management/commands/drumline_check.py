@@ -19,11 +19,15 @@ from drumline.preflight.task_options import task_notes, task_problems
 class Command(BaseCommand):
     """Exit 1 naming every problem."""
 
-    help = "Say what the Celery and Django settings would lose, double or leave open, and what to write instead."
+    help = "Check for Celery and Django settings that lose or duplicate tasks, or open the system, and suggest better ones."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --serve."""
-        parser.add_argument("--serve", metavar="QUEUES", help="comma-separated queues that the fleet's workers serve")
+        parser.add_argument(
+            "--serve",
+            metavar="QUEUES",
+            help="comma-separated queues that workers serve; also check that every route leads to one of them",
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Print what was found."""
@@ -48,7 +52,7 @@ class Command(BaseCommand):
                     problems += waiting_problems(served)
                     problems += beat.unserved_schedules(served) if beat is not None else ()
         except (DatabaseError, InterfaceError) as error:
-            self.stdout.write(f"note: the database was not asked: {error}".strip())
+            self.stdout.write(f"note: the database could not be checked: {error}".strip())
         notes = (settings_notes(application()), task_notes(application()), routing_notes(application()))
         for note in (note for each in notes for note in _read("the settings", each)):
             self.stdout.write(f"note: {note}")
@@ -63,5 +67,5 @@ def _read(what: str, lines: Iterator[str]) -> list[str]:
     try:
         found.extend(lines)
     except Exception as error:  # noqa: BLE001  a setting may hold anything
-        found.append(f"{what} cannot be read: {type(error).__name__}: {error}; Celery may fail on the same value")
+        found.append(f"{what} cannot be read: {type(error).__name__}: {error}. Celery may fail on the same value")
     return found

@@ -1,4 +1,4 @@
-"""enqueue: send one task, and with --wait follow it to its end."""
+"""enqueue: send a task, and with --wait follow it until it ends."""
 
 import json
 import time
@@ -31,14 +31,18 @@ OPEN = {DurableTask.State.QUEUED, DurableTask.State.RUNNING}
 class Command(BaseCommand):
     """Check everything that can be checked before anything is sent."""
 
-    help = "Send a task: enqueue drumline.ping --queue high --wait 10"
+    help = "Send a task, for example: enqueue drumline.ping --queue high --wait 10"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the task, its arguments, --queue and --wait."""
-        parser.add_argument("task", help="a registered task's name")
-        parser.add_argument("json", nargs="?", default="[]", help="arguments: a JSON list, or an object for keywords")
-        parser.add_argument("--queue", help="declared queues, separated by commas, instead of the routed one")
-        parser.add_argument("--wait", type=float, metavar="SECONDS", help="follow it to its end; fail without success")
+        parser.add_argument("task", help="name of a registered task")
+        parser.add_argument(
+            "json", nargs="?", default="[]", help="arguments, as a JSON list, or a JSON object for keyword arguments"
+        )
+        parser.add_argument("--queue", help="send it to these comma-separated queues instead of the routed one")
+        parser.add_argument(
+            "--wait", type=float, metavar="SECONDS", help="wait for the task to end, and fail unless it succeeds"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Validate, send, report."""
@@ -67,14 +71,14 @@ def _send(task: Any, args: list[Any], kwargs: dict[str, Any], queue: str | None)
     try:
         return task.apply_async(args=args, kwargs=kwargs, **({"queue": queue} if queue else {}))
     except TypeError as error:
-        raise CommandError(f"{task.name} does not take these arguments: {error}") from None
+        raise CommandError(f"{task.name} does not accept these arguments: {error}") from None
     except QueueNotFound as error:
         raise CommandError(
-            f"{task.name} is routed to a queue that is not declared: {error}; name one by --queue"
+            f"{task.name} is routed to a queue that is not declared: {error}. Choose one with --queue"
         ) from None
     except OperationalError as error:
         # Only of a task without the ledger, which leaves every other one to the relay.
-        raise CommandError(f"The broker did not take the message: {error}") from None
+        raise CommandError(f"The broker did not accept the message: {error}") from None
 
 
 def _follow(task: Any, result: Any, queue: str | None, started: float, seconds: float) -> dict[str, Any]:
@@ -126,8 +130,8 @@ def _value(task: Any, result: Any) -> Any:
 def _stored_result(task: Any, result: Any, seconds: float) -> tuple[str, Any]:
     if not _stores_results(task):
         raise CommandError(
-            f"{task.name} is sent, but it is not durable and no result of it is stored (task_ignore_result, "
-            "result_backend): --wait cannot follow it"
+            f"{task.name} was sent, but --wait cannot follow it: the task is not durable and stores no result "
+            "(task_ignore_result, result_backend)"
         )
     try:
         value = result.get(timeout=seconds, interval=0.05, propagate=False)
@@ -136,7 +140,7 @@ def _stored_result(task: Any, result: Any, seconds: float) -> tuple[str, Any]:
         return states.PENDING, None
     except Exception as error:  # noqa: BLE001  each result backend has errors of its own
         raise CommandError(
-            f"{task.name} is sent, but its result cannot be read: {type(error).__name__}: {error}. Does the "
+            f"{task.name} was sent, but its result cannot be read: {type(error).__name__}: {error}. Does the "
             "result_backend answer?"
         ) from None
     return state, value if state == states.SUCCESS or value is None else str(value)

@@ -1,4 +1,4 @@
-"""heartbeats says who was alive when."""
+"""heartbeats: list when each process last sent a heartbeat."""
 
 import json
 from argparse import ArgumentParser
@@ -12,18 +12,18 @@ from drumline.models import Heartbeat
 
 
 class Command(BaseCommand):
-    """List them; with --max-age exit 1 when one is older, or when there is none."""
+    """List heartbeats. With --max-age, exit 1 if one is older or there is none."""
 
-    help = "List the heartbeats with their ages: heartbeats [beat] [relay] [--max-age 60]"
+    help = "List heartbeats with their ages, for example: heartbeats beat relay --max-age 60"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the names, --max-age and --json."""
-        parser.add_argument("names", nargs="*", metavar="NAME", help="only these: beat, relay, or one relay@HOST")
+        parser.add_argument("names", nargs="*", metavar="NAME", help="only these: beat, relay, or relay@HOST")
         parser.add_argument(
             "--max-age",
             type=float,
             metavar="SECONDS",
-            help="fail when none of a name is as young; without names, when any is older or there is none",
+            help="fail if every heartbeat of a name is older; without names, if any is older or there is none",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON list")
 
@@ -67,18 +67,18 @@ def _judged(name: str, ages: dict[Heartbeat, timedelta], limit: float) -> str:
     """Return what is wrong with the youngest of a name: a host that left the fleet leaves its last one behind."""
     of_name = [(age.total_seconds(), beat) for beat, age in ages.items() if _is_of(beat, name)]
     if not of_name:
-        return f"No heartbeat of {name} was ever written; is drumline-{name.partition('@')[0]} running?"
+        return f"No heartbeat of {name} found. Is drumline-{name.partition('@')[0]} running?"
     age, beat = min(of_name, key=lambda pair: pair[0])
     if age <= limit:
         return ""
     return (
-        f"{beat.name} on {beat.host} gave its last sign of life {age:.0f} s ago, more than {limit:g} s; "
-        f"is drumline-{name.partition('@')[0]} running?"
+        f"{beat.name} on {beat.host} sent its last heartbeat {age:.0f} s ago, more than {limit:g} s. "
+        f"Is drumline-{name.partition('@')[0]} running?"
     )
 
 
 def _all_judged(ages: dict[Heartbeat, timedelta], limit: float) -> str:
     if not ages:
-        return "No heartbeat was ever written; is drumline-beat running?"
+        return "No heartbeat found. Is drumline-beat running?"
     stale = [str(beat.name) for beat, age in ages.items() if age.total_seconds() > limit]
     return f"Older than {limit:g} s: {', '.join(stale)}" if stale else ""

@@ -1,4 +1,4 @@
-"""ledger status: what waits, what runs, what is dead, and whether the relay keeps up."""
+"""ledger status: waiting, running and dead tasks, and whether the relay keeps up."""
 
 import json
 from argparse import ArgumentParser
@@ -21,12 +21,14 @@ from drumline.ledger.store import store
 class Command(BaseCommand):
     """Read nothing that grows with what is finished."""
 
-    help = "Say how the ledger stands: ledger status."
+    help = "Show the state of the ledger: ledger status."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the verb."""
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="status")
-        verb = verbs.add_parser("status", help="per queue: waiting, delayed, running, dead, oldest; and the relays")
+        verb = verbs.add_parser(
+            "status", help="show waiting, delayed, running and dead tasks per queue, and the relays"
+        )
         verb.add_argument("--json", action="store_true", help="print one JSON object")
         verb.add_argument(
             "--max-lag",
@@ -57,8 +59,8 @@ class Command(BaseCommand):
         if options["max_lag"] is None:
             return
         if not relays or min(relays.values()) > limit:
-            last = f"for {min(relays.values()):g} s" if relays else "ever"
-            raise CommandError(f"No relay gave a sign of life {last}; is drumline-relay running?")
+            last = f"for {min(relays.values()):g} s" if relays else "yet"
+            raise CommandError(f"No relay sent a heartbeat {last}. Is drumline-relay running?")
         if unserved := unserved_queues():
             raise CommandError(unserved_message(unserved))
 
@@ -69,7 +71,7 @@ def _readable(report: dict[str, Any]) -> str:
         oldest = "" if queue["oldest_age"] is None else f"{queue['oldest_age']:.1f} s"
         counts = "".join(f"{queue[field]:>9}" for field in ("waiting", "delayed", "running", "dead"))
         lines.append(f"{name:16}{counts}{oldest:>12}")
-    relays = ", ".join(f"{name} {age:.1f} s ago" for name, age in report["relays"].items()) or "none was ever seen"
+    relays = ", ".join(f"{name} {age:.1f} s ago" for name, age in report["relays"].items()) or "none yet"
     lines.append(f"relay lag {report['relay_lag']:.1f} s; relays: {relays}")
     finished = report["finished_estimate"]
     lines.append(f"finished and kept: {'not known yet' if finished is None else f'about {finished:,}'}")

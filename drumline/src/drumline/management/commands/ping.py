@@ -22,13 +22,13 @@ State = DurableTask.State
 class Command(BaseCommand):
     """A worker has proved itself by any task of this life of it, so one with a long task or a backlog passes as well."""
 
-    help = "Have each of these workers run a task: ping high-1@app1 high-2@app1 --wait 30"
+    help = "Have each worker run a test task, for example: ping high-1@app1 high-2@app1 --wait 30"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the workers and --wait."""
-        parser.add_argument("workers", nargs="+", metavar="WORKER", help="Celery's node names: high-1@app1")
+        parser.add_argument("workers", nargs="+", metavar="WORKER", help="Celery node name, such as high-1@app1")
         parser.add_argument(
-            "--wait", type=float, default=30.0, metavar="SECONDS", help="fail after so long (default: 30)"
+            "--wait", type=float, default=30.0, metavar="SECONDS", help="fail after this time (default: 30)"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -72,5 +72,5 @@ def _open(pings: list[str]) -> bool:
 
 def _why(name: str, *, alive: bool, seconds: float) -> str:
     if alive:
-        return f"{name} is alive and has run no task within {seconds:g} s"
-    return f"{name} is not alive: the ledger has no sign of life of it"
+        return f"{name} is alive but ran no task within {seconds:g} s"
+    return f"{name} is not alive: it sent no heartbeat"

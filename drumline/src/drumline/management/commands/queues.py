@@ -1,4 +1,4 @@
-"""queues: how deep each queue is in the broker and in the ledger, and who serves it; move what waits in one."""
+"""queues: show the depth and the workers of each queue, and move waiting tasks to another queue."""
 
 import json
 from argparse import ArgumentParser
@@ -23,18 +23,18 @@ from drumline.preflight.routes import declared_queues, may_be_sent_to
 class Command(BaseCommand):
     """Every declared queue, and every other one that holds something."""
 
-    help = "List the queues: depth in the broker, waiting in the ledger, oldest age, workers alive."
+    help = "List queues with their depth in the broker, tasks in the ledger, oldest age, and living workers."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --json, --check and the verb move."""
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument(
-            "--check", action="store_true", help="fail when tasks wait in a queue that no living worker consumes"
+            "--check", action="store_true", help="fail if tasks wait in a queue that no living worker consumes"
         )
         verbs = parser.add_subparsers(dest="verb", metavar="move")
-        verb = verbs.add_parser("move", help="send what waits in one queue through another one")
-        verb.add_argument("source", metavar="FROM", help="the queue that the tasks wait in, declared or not")
-        verb.add_argument("target", metavar="TO", help="the queue that they are sent through instead")
+        verb = verbs.add_parser("move", help="move waiting tasks to another queue")
+        verb.add_argument("source", metavar="FROM", help="queue that the tasks wait in, declared or not")
+        verb.add_argument("target", metavar="TO", help="queue to send them to instead")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Ask the ledger, the workers' signs of life and the broker; without the broker the rest is printed."""
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             declared = ", ".join(sorted(declared_queues(application())))
             raise CommandError(f"There is no queue {target!r}. Declared queues: {declared}")
         if source == target:
-            raise CommandError(f"{source} is both queues; nothing was changed.")
+            raise CommandError(f"Both queues are {source}; nothing was changed.")
         moved = operators.move(source, application().amqp.queues[target], by=operator())
         self.stdout.write(f"Moved {moved} tasks from {source} to {target}.")
 

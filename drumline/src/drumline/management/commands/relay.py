@@ -24,7 +24,7 @@ HEARTBEAT = 5.0
 class Command(BaseCommand):
     """Runs until TERM or INT, through every outage of the database and the broker."""
 
-    help = "Publish what is due, and again what a dead worker held or the broker lost. Any number may run."
+    help = "Publish tasks that are due, that a dead worker held, or that the broker lost. Any number of relays may run."
 
     stopping = False
 

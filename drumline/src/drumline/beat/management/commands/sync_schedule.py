@@ -11,7 +11,7 @@ from drumline.beat.schedule import schedule_sync
 class Command(BaseCommand):
     """Print what changed."""
 
-    help = "Sync the code-defined schedule; entries that an operator added stay as they are."
+    help = "Sync the schedule defined in code to the database. Entries that an operator added stay unchanged."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Sync, and name the entries."""
@@ -20,4 +20,6 @@ class Command(BaseCommand):
             for name in getattr(synced, verb):
                 self.stdout.write(f"{verb} {name}")
         if synced.broken:
-            raise CommandError(f"beat_schedule cannot be read at {', '.join(synced.broken)}; the log says why.")
+            raise CommandError(
+                f"These entries of beat_schedule cannot be read: {', '.join(synced.broken)}. See the log for the reason."
+            )
