@@ -149,7 +149,7 @@ except ValueError as error:
 """)
 
     assert said[0] == ["media"]
-    assert "leads to no queue of CELERY_TASK_QUEUES" in said[1]
+    assert "matches no queue in CELERY_TASK_QUEUES" in said[1]
 
 
 def test_outside_a_transaction_a_task_is_sent_again_over_a_new_connection_and_inside_one_django_decides(
