@@ -160,7 +160,7 @@ def test_async_code_that_forgets_to_wait_reads_what_to_type():
     async def view():
         background.add.enqueue(1)
 
-    with pytest.raises(SynchronousOnlyOperation, match=r"Type: await add\.aenqueue\(…\)"):
+    with pytest.raises(SynchronousOnlyOperation, match=r"Use: await add\.aenqueue\(…\)"):
         asyncio.run(view())
 
 
@@ -611,7 +611,7 @@ def test_the_deployment_check_names_a_queue_of_djangos_tasks_that_is_not_served(
     problems = list(serving_problems(current_app, ["default", "low"]))
 
     assert any(
-        problem.startswith("queue high is not served, and") and "TASKS['default']" in problem for problem in problems
+        problem.startswith("queue high is not served, but") and "TASKS['default']" in problem for problem in problems
     )
 
 

@@ -48,7 +48,7 @@ def enqueue(backend: Any, task: Any, args: Sequence[Any], kwargs: Mapping[str, A
     except SynchronousOnlyOperation as error:
         raise SynchronousOnlyOperation(
             f"{path} was enqueued from async code, where Django's database cannot be used. "
-            f"Type: await {task.name}.aenqueue(…)"
+            f"Use: await {task.name}.aenqueue(…)"
         ) from error
     task_enqueued.send(type(backend), task_result=result)
     return result
