@@ -1,11 +1,24 @@
 """The package's own tests: no socket, no broker, and nothing of the repository around it."""
 
+import re
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.test import Client
+
+import drumline
+
+SOURCE = str(Path(drumline.__file__).parent)
+STORE = {
+    f"{SOURCE}/ledger/portable.py",
+    f"{SOURCE}/ledger/postgresql.py",
+    *map(str, Path(SOURCE).rglob("migrations/*.py")),
+}
+WRITES = re.compile(r'\s*(INSERT INTO|UPDATE|DELETE FROM) "?drumline_ledger\b', re.IGNORECASE)
 
 collect_ignore = [] if find_spec("django_celery_beat") else ["beat"]
 
@@ -22,6 +35,24 @@ def _no_leftover_failure_of_the_broker():
     from drumline.broker.publishing import breaker
 
     breaker.answered()
+
+
+@pytest.fixture(autouse=True)
+def _rows_change_through_the_store_alone():
+    """Whatever a test does, the package writes to the ledger's table in the store and nowhere else."""
+    with connection.execute_wrapper(_refuse_to_write_past_the_store):
+        yield
+
+
+def _refuse_to_write_past_the_store(execute, sql, *context):
+    if WRITES.match(sql):
+        frame = sys._getframe(1)
+        # Who asked Django for it: a test arranges rows as it likes.
+        while frame and not frame.f_code.co_filename.startswith(SOURCE) and "/tests/" not in frame.f_code.co_filename:
+            frame = frame.f_back
+        where = frame.f_code.co_filename if frame else ""
+        assert not where.startswith(SOURCE) or where in STORE, f"{where} writes past the store: {sql[:200]}"
+    return execute(sql, *context)
 
 
 @pytest.fixture

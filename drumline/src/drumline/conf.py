@@ -1,5 +1,7 @@
 """Drumline's own settings. Each has a default; a project overrides it in its Django settings."""
 
+from importlib.util import find_spec
+
 from django.conf import settings
 
 
@@ -32,6 +34,11 @@ def pgbouncer() -> bool | None:
     """Return whether PgBouncer pools transactions in front of PostgreSQL. None detects it."""
     said = getattr(settings, "DRUMLINE_PGBOUNCER", None)
     return None if said is None else bool(said)
+
+
+def has_django_tasks() -> bool:
+    """Return whether the project sets up `django.tasks`, or its backport."""
+    return bool(getattr(settings, "TASKS", None) and (find_spec("django.tasks") or find_spec("django_tasks")))
 
 
 def celery_app() -> str:

@@ -3,13 +3,13 @@
 import socket
 import time
 from datetime import UTC, datetime
-from importlib.util import find_spec
 
 from celery import Task, shared_task
-from django.conf import settings
+
+from drumline import conf
 
 # What runs the tasks of `django.tasks`, or of its backport, where the project has some.
-if getattr(settings, "TASKS", None) and (find_spec("django.tasks") or find_spec("django_tasks")):
+if conf.has_django_tasks():
     from drumline.tasks_backend.carrier import run_task as run_task  # noqa: PLC0414  for Celery
 
 # Long enough to watch a worker drain, and shorter than the time limit of any queue.

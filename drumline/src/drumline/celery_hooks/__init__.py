@@ -7,7 +7,7 @@ from importlib import import_module
 
 from django.apps import apps
 
-from drumline import application
+from drumline import application, conf
 from drumline.celery_hooks import applications, producer, signals, tracer
 
 
@@ -20,11 +20,14 @@ def install() -> None:
     - `signals`: handlers for the start, the stop and the tasks of a worker, which put the rest into it as it starts:
       `consumer` (a step in its event loop), `envelopes` (reads the list of Redis), `request` (the death of a process)
       and `pools` (the report of errors, without processes).
+    - `tasks_backend.carrier`: sends the signals of `django.tasks` for ends that no run reports.
     - `chords`: counts a chord's members exactly, where results are kept by django-celery-results.
     """
     application.find_by(applications.configured_with_django)
     producer.install()
     tracer.install()
     signals.connect()
+    if conf.has_django_tasks():
+        import_module("drumline.tasks_backend.carrier").connect()
     if apps.is_installed("django_celery_results"):
         import_module("drumline.celery_hooks.chords").install()

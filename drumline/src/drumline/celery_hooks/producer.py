@@ -18,6 +18,7 @@ from kombu import Connection, Queue
 
 from drumline.application import is_durable, is_own, leads_elsewhere
 from drumline.broker.publishing import publish_events
+from drumline.broker.routing import bound_queues, exchange_name
 from drumline.ledger.current import replaced_by
 from drumline.message import COLUMN, Message, moment
 from drumline.sending.enqueue import enqueue
@@ -134,7 +135,7 @@ class LedgerProducer:
         queue = _own_queue(self._app, options)
         if queue is None and durable is True:
             raise ValueError(
-                f"{name} has durable=True but is sent to exchange {_name(options['exchange'])!r} with the routing key "
+                f"{name} has durable=True but is sent to exchange {exchange_name(options['exchange'])!r} with the routing key "
                 f"{options.get('routing_key')!r}, which matches no queue in CELERY_TASK_QUEUES. Declare the queue, or "
                 "remove durable=True"
             )
@@ -172,13 +173,13 @@ class LedgerProducer:
 
 def _own_queue(app: Celery, options: dict[str, Any]) -> str | None:
     """Return the one queue that a message goes to; None when it goes to none of this application's, or to many."""
-    declared, exchange, key = app.amqp.queues, _name(options.get("exchange")), options.get("routing_key") or ""
+    declared, exchange, key = app.amqp.queues, exchange_name(options.get("exchange")), options.get("routing_key") or ""
     queue: Queue | None = next(iter(options.get("declare") or ()), None)
     if queue is not None and exchange and queue.exchange.name != exchange:
         # Celery declares the default queue beside an exchange of the caller's.
         queue = None
     if queue is None and exchange:
-        queue = next((each for each in declared.values() if _receives(each, exchange, key)), None)
+        queue = next(bound_queues(app, exchange, key), None)
     if queue is None:
         name = "" if exchange else key
     else:
@@ -188,16 +189,3 @@ def _own_queue(app: Celery, options: dict[str, Any]) -> str | None:
             f"The queue {name[:80]!r} is longer than {COLUMN} characters, or contains characters that are not text"
         )
     return name or None
-
-
-def _receives(queue: Queue, exchange: str, key: str) -> bool:
-    if queue.exchange.name != exchange:
-        return False
-    if queue.exchange.type == "topic":
-        pattern = re.escape(queue.routing_key).replace(r"\*", r"[^.]*").replace(r"\#", ".*")
-        return re.fullmatch(pattern, key) is not None
-    return queue.exchange.type == "fanout" or queue.routing_key == key
-
-
-def _name(exchange: Any) -> str:
-    return getattr(exchange, "name", exchange) or ""

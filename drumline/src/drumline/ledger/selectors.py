@@ -11,9 +11,8 @@ from django.db.models import Count, Min, QuerySet
 from django.utils import timezone
 
 from drumline import conf
-from drumline.health.heartbeats import PUBLISHING
 from drumline.message import Message, ledger_id
-from drumline.models import DurableTask, Heartbeat, Worker
+from drumline.models import DurableTask, Worker
 
 State = DurableTask.State
 
@@ -81,18 +80,6 @@ def relay_lag() -> float:
     """Return for how many seconds the oldest due task has waited to be published; 0 when none does."""
     oldest = DurableTask.objects.filter(**UNPUBLISHED).order_by("due_at").values_list("due_at", flat=True).first()
     return _seconds_since(oldest) if oldest else 0.0
-
-
-def publishing_age() -> float | None:
-    """Return how many seconds ago a relay was last able to publish; None when none ever was."""
-    last = Heartbeat.objects.filter(name__startswith=f"{PUBLISHING}@").order_by("-at").first()
-    return _seconds_since(last.at) if last else None
-
-
-def relay_ages() -> dict[str, float]:
-    """Return how many seconds ago each relay gave a sign of life."""
-    beats = Heartbeat.objects.filter(name__startswith="relay@").order_by("name")
-    return {beat.name: _seconds_since(beat.at) for beat in beats}
 
 
 def workers_alive() -> QuerySet[Worker]:

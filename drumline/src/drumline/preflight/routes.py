@@ -1,6 +1,6 @@
 """Where tasks are sent, by every form in which Celery takes a route."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,8 @@ from celery.app.routes import MapRoute, expand_router_string
 from celery.utils.functional import maybe_evaluate
 from django.conf import settings
 from kombu import Queue
+
+from drumline.broker.routing import bound_queues, exchange_name
 
 # The backend for `django.tasks`, by its name: this does not need the framework that it needs.
 LEDGER_BACKEND = "drumline.tasks_backend.LedgerBackend"
@@ -102,17 +104,12 @@ def _read_destination(app: Celery, sender: str, destination: Any, routed: Routed
     if queue := options.get("queue"):
         routed.add(queue, sender)
     elif exchange or key:
-        bound = list(_bound(app, getattr(exchange, "name", exchange), key))
+        place = exchange_name(exchange) or app.conf.task_default_exchange
+        bound = [queue.name for queue in bound_queues(app, place, key or "")]
         for name in bound:
             routed.add(name, sender)
         if not bound:
             routed.notes.append(f"{sender} has an exchange but no queue, so it is unknown whether a worker consumes it")
-
-
-def _bound(app: Celery, exchange: str | None, key: str | None) -> Iterable[str]:
-    for name, queue in app.amqp.queues.items():
-        if queue.exchange.name == (exchange or app.conf.task_default_exchange) and queue.routing_key == key:
-            yield name
 
 
 def _ask(app: Celery, route: Any, routed: Routed) -> None:

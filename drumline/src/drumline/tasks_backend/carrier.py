@@ -121,14 +121,18 @@ def _ends_the_worker(error: BaseException) -> bool:
     return isinstance(error, SystemExit) and isinstance(error.code, int) and error.code < 0
 
 
-@signals.task_failure.connect
+def connect() -> None:
+    """Have Celery tell of the ends that no run reports."""
+    signals.task_failure.connect(report_failure)
+    signals.task_revoked.connect(report_revoked)
+
+
 def report_failure(sender: Any, task_id: str, **_: Any) -> None:
     """Send `task_finished` for an end that no run reported: the worker or its process died, or it took too long."""
     if current_run() is None and getattr(sender, "name", None) == CARRIER:
         later(partial(_report, task_id))
 
 
-@signals.task_revoked.connect
 def report_revoked(sender: Any, request: Any, **_: Any) -> None:
     """Send `task_finished` for a task that was discarded, revoked, or has expired."""
     if getattr(sender, "name", None) == CARRIER:

@@ -7,10 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from drumline import conf
+from drumline.health.heartbeats import publishing_age, relay_ages
 from drumline.ledger.selectors import (
-    publishing_age,
     queue_states,
-    relay_ages,
     relay_lag,
     unserved_message,
     unserved_queues,
