@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.support.on_host import properties
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ def long_lived(host: Host) -> list[str]:
 
 def main_processes(host: Host, units: list[str]) -> dict[str, str]:
     """The main process of each unit that is active."""
-    shown = host.check_output("systemctl show --property=Id,ActiveState,MainPID " + " ".join(map("'{}'".format, units)))
-    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
-    return {block["Id"]: block["MainPID"] for block in blocks if block["ActiveState"] == "active"}
+    shown = properties(host, units, "ActiveState", "MainPID")
+    return {name: unit["MainPID"] for name, unit in shown.items() if unit["ActiveState"] == "active"}
 
 
 def kill(host: Host, units: list[str]) -> None:

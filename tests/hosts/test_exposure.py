@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from tests.support.on_host import properties, ratings
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -18,14 +19,10 @@ HIGHEST = 3.0
 
 def owned(host: Host) -> list[str]:
     names = host.check_output("systemctl list-units --plain --no-legend --state=active '*.service'")
-    shown = host.check_output(
-        "systemctl show --property=Id,FragmentPath,DropInPaths "
-        + " ".join(line.split()[0] for line in names.splitlines())
-    )
-    units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    active = [line.split()[0] for line in names.splitlines()]
     return [
-        unit["Id"]
-        for unit in units
+        name
+        for name, unit in properties(host, active, "FragmentPath", "DropInPaths").items()
         if any(path.startswith(OURS) for path in [unit["FragmentPath"], *unit["DropInPaths"].split()])
     ]
 
@@ -33,12 +30,7 @@ def owned(host: Host) -> list[str]:
 def test_systemd_rates_every_service_of_the_playbook_three_or_better(host: Host) -> None:
     names = owned(host)
     assert names, "no active service has a unit or a drop-in of the playbook"
-    ratings = {}
-    for name in names:
-        printed = host.run(f"systemd-analyze security --no-pager '{name}'").stdout
-        found = re.search(r"exposure level for \S+: (\d+\.\d+)", printed)
-        ratings[name] = float(found[1]) if found else 10.0
-    assert {name: rating for name, rating in ratings.items() if rating > HIGHEST} == {}
+    assert {name: rating for name, rating in ratings(host, names).items() if rating > HIGHEST} == {}
 
 
 def test_every_server_of_the_host_is_among_them(host: Host) -> None:

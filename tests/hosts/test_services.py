@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.support.on_host import properties, ratings
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -39,12 +40,7 @@ def services(host: Host) -> list[str]:
     """Every service of Drumline that a process belongs to; the firewall's unit loads rules and is gone."""
     listed = host.check_output("systemctl list-units --all --plain --no-legend 'drumline-*.service'")
     names = [line.split()[0] for line in listed.splitlines()]
-    return [name for name in names if host.check_output(f"systemctl show -P Type {name}") != "oneshot"]
-
-
-def properties(host: Host, unit: str, *names: str) -> dict[str, str]:
-    shown = host.check_output(f"systemctl show {unit} --property={','.join(names)}")
-    return dict(line.split("=", 1) for line in shown.splitlines())
+    return [name for name, unit in properties(host, names, "Type").items() if unit["Type"] != "oneshot"]
 
 
 def test_every_process_of_the_model_is_active(host: Host, model: dict[str, Any], services: list[str]) -> None:
@@ -54,7 +50,9 @@ def test_every_process_of_the_model_is_active(host: Host, model: dict[str, Any],
         for n in range(1, numbers["instances"] + 1)
     }
     expected = workers | {f"drumline-{name}.service" for name in ("web@1", "web@2", "relay", "beat", "flower")}
-    active = {name for name in services if properties(host, name, "ActiveState")["ActiveState"] == "active"}
+    active = {
+        name for name, unit in properties(host, services, "ActiveState").items() if unit["ActiveState"] == "active"
+    }
     assert expected - active == set()
     assert {name for name in services if name.startswith("drumline-worker@")} == workers
 
@@ -65,14 +63,13 @@ def test_the_target_starts_with_the_host(host: Host) -> None:
 
 
 def test_no_process_has_restarted_since_it_was_started(host: Host, services: list[str]) -> None:
-    restarts = {name: properties(host, name, "NRestarts")["NRestarts"] for name in services}
+    restarts = {name: unit["NRestarts"] for name, unit in properties(host, services, "NRestarts").items()}
     assert {name: count for name, count in restarts.items() if count != "0"} == {}
 
 
 def test_the_sandbox_is_in_force_as_systemd_sees_it(host: Host, services: list[str]) -> None:
     open_doors = {}
-    for name in services:
-        shown = properties(host, name, *SANDBOX)
+    for name, shown in properties(host, services, *SANDBOX).items():
         if wrong := {key: shown.get(key) for key, value in SANDBOX.items() if shown.get(key) != value}:
             open_doors[name] = wrong
     assert open_doors == {}
@@ -80,13 +77,10 @@ def test_the_sandbox_is_in_force_as_systemd_sees_it(host: Host, services: list[s
 
 def test_the_sandbox_is_in_force_as_the_kernel_sees_it(host: Host, services: list[str]) -> None:
     open_doors = {}
-    for name in services:
-        process = properties(host, name, "MainPID")["MainPID"]
-        status = dict(
-            line.split(":\t", 1)
-            for line in host.check_output(f"cat /proc/{process}/status").splitlines()
-            if ":\t" in line
-        )
+    processes = {name: unit["MainPID"] for name, unit in properties(host, services, "MainPID").items()}
+    shown = host.check_output("cat " + " ".join(f"/proc/{process}/status" for process in processes.values()))
+    for name, one in zip(processes, shown.split("Name:\t")[1:], strict=True):
+        status = dict(line.split(":\t", 1) for line in one.splitlines() if ":\t" in line)
         held = {key: status[key].split()[0] for key in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")}
         if (
             held != {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
@@ -97,18 +91,13 @@ def test_the_sandbox_is_in_force_as_the_kernel_sees_it(host: Host, services: lis
 
 
 def test_every_unit_is_rated_two_or_better(host: Host, services: list[str]) -> None:
-    ratings = {}
-    for name in services:
-        told = host.run(f"systemd-analyze security --no-pager {name}").stdout
-        found = re.search(r"exposure level for \S+: (\d+\.\d+)", told)
-        ratings[name] = float(found[1]) if found else 10.0
-    assert {name: rating for name, rating in ratings.items() if rating > 2.0} == {}
+    assert {name: rating for name, rating in ratings(host, services).items() if rating > 2.0} == {}
 
 
 def test_busy_queues_share_the_cpu_as_the_model_says(host: Host, model: dict[str, Any]) -> None:
     for queue, numbers in model["app_queues"].items():
-        slices = {properties(host, f"drumline-worker@{queue}-1.service", "Slice")["Slice"]}
-        weights = {properties(host, name, "CPUWeight")["CPUWeight"] for name in slices}
+        [worker] = properties(host, [f"drumline-worker@{queue}-1.service"], "Slice").values()
+        weights = {unit["CPUWeight"] for unit in properties(host, [worker["Slice"]], "CPUWeight").values()}
         assert weights == {str(numbers["cpu_weight"])}, queue
 
 
@@ -129,7 +118,8 @@ def test_strangers_on_the_host_read_no_secret(host: Host) -> None:
 
 def test_every_queue_answers(host: Host, model: dict[str, Any]) -> None:
     environment = "set -a; . /etc/drumline/app.env; . /etc/drumline/secrets.env; cd /opt/drumline/current"
-    for queue in model["app_queues"]:
-        command = f".venv/bin/python manage.py enqueue drumline.ping --queue {queue} --wait 30"
-        printed = host.check_output(f"{environment}; runuser -u drumline -- {command}")
-        assert json.loads(printed.splitlines()[-1])["state"] == "SUCCESS", queue
+    queues = list(model["app_queues"])
+    command = f".venv/bin/python manage.py enqueue drumline.ping --queue {','.join(queues)} --wait 30"
+    printed = host.check_output(f"{environment}; runuser -u drumline -- {command}")
+    reports = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [(report["queue"], report["state"]) for report in reports] == [(queue, "SUCCESS") for queue in queues]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from tests.support.paths import ANSIBLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pytest
     from testinfra.host import Host
 
@@ -19,6 +22,21 @@ def inventory_of(config: pytest.Config) -> Path:
     """The inventory of the host under test: Molecule's, or that of `make up`."""
     secrets = config.getoption("--secrets", default=ANSIBLE / "inventories/local/secrets")
     return Path(secrets).resolve().parent
+
+
+def properties(host: Host, units: Iterable[str], *names: str) -> dict[str, dict[str, str]]:
+    """What systemd shows of units, by unit."""
+    quoted = " ".join(map("'{}'".format, units))
+    blocks = host.check_output(f"systemctl show --property=Id,{','.join(names)} {quoted}").split("\n\n")
+    shown = [dict(line.split("=", 1) for line in block.splitlines()) for block in blocks]
+    return {unit["Id"]: unit for unit in shown}
+
+
+def ratings(host: Host, services: Iterable[str]) -> dict[str, float]:
+    """How exposed systemd calls services, from 0 to 10."""
+    printed = host.run("systemd-analyze security --no-pager " + " ".join(map("'{}'".format, services))).stdout
+    found = dict(re.findall(r"exposure level for (\S+): (\d+\.\d+)", printed))
+    return {name: float(found.get(name, 10.0)) for name in services}
 
 
 def last_line(host: Host, script: str, standard_input: str = "") -> str:
