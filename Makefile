@@ -22,13 +22,13 @@ help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: bootstrap-hosts ## Provision a local test host from nothing, prove it, and say where it is
+up: bootstrap-hosts ## Boot, provision and verify a local test host, and print its addresses
 	@tests/images/testhost.py up drumline-local --publish 127.0.0.1:2222:22 --publish 127.0.0.1:8443:443 --publish 127.0.0.1:8080:80
 	@cd ansible && ansible-playbook --inventory inventories/local/hosts.yml site.yml verify.yml
 	@cat tests/images/welcome.txt
 
 .PHONY: down
-down: ## Remove the local test host and the secrets that were generated for it
+down: ## Remove the local test host and its generated secrets
 	@tests/images/testhost.py down drumline-local
 	@rm -rf ansible/inventories/local/secrets
 
@@ -37,24 +37,24 @@ shell: ## Open a root shell on the local test host
 	@tests/images/testhost.py exec drumline-local bash --login
 
 .PHONY: dev
-dev: ## Run the whole stack here without root, reloading on change: PORT=8000 is the first of its four ports
+dev: ## Run the whole stack on this machine without root, reloading on changes: PORT=8000 is the first of four ports
 	@ansible/bootstrap --no-hosts development flower
 	@.venv/bin/python supervisor/development.py $(PORT)
 
 .PHONY: site
-site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production; ARGS="--check --diff" adds options
+site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production, ARGS="--check --diff"
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) site.yml $(ARGS)
 
 .PHONY: verify
-verify: bootstrap-controller ## Prove a fleet by looking, and change nothing: INVENTORY=production
+verify: bootstrap-controller ## Check a fleet without changing anything: INVENTORY=production
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) verify.yml $(ARGS)
 
 .PHONY: docs
-docs: bootstrap-controller ## Write the configuration reference from the defaults, argument specifications and conf.py
+docs: bootstrap-controller ## Generate the configuration reference
 	python docs/configuration.py
 
 .PHONY: lint
-lint: bootstrap-test ## Style and types: ruff, mypy, yamllint, ansible-lint
+lint: bootstrap-test ## Check style and types: ruff, mypy, yamllint, ansible-lint
 	ruff check
 	ruff format --check
 	mypy
@@ -71,7 +71,7 @@ coverage: bootstrap-test ## Measure which branches of app/ and the package those
 	pytest tests/app tests/integration --cov $(CURDIR)/app --cov $(CURDIR)/drumline/src
 
 .PHONY: faults
-faults: bootstrap-test ## Harm real servers and processes in 50 minutes, and print what held beside stock Celery: ONLY=redis
+faults: bootstrap-test ## Run the fault suite and compare with stock Celery, in 50 minutes: ONLY=redis
 	pytest $(SIDE_BY_SIDE) auto tests/faults --full $(if $(ONLY),-k '$(ONLY)')
 
 .PHONY: test
@@ -81,7 +81,7 @@ test: bootstrap-test ## Everything that must pass, with the whole site on a Debi
 	tests/molecule/run destroy default 13
 
 .PHONY: bench
-bench: bootstrap-test ## Measure against Celery without the ledger, in an hour on an idle machine: ONLY=enqueue
+bench: bootstrap-test ## Run the benchmarks against Celery without the ledger, in an hour on an idle machine: ONLY=enqueue
 	python -m bench $(ONLY)
 
 .PHONY: test-all
@@ -91,12 +91,12 @@ test-all: test faults test-browser ## And the site on Debian 12 with plain Ansib
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
 
 .PHONY: test-browser
-test-browser: up ## Look at the local test host with a real browser; screenshots go to build/screenshots
+test-browser: up ## Test the local test host in a real browser; screenshots go to build/screenshots
 	@ansible/bootstrap --browser controller flower test
 	pytest tests/browser
 
 .PHONY: vagrant-test
-vagrant-test: bootstrap-vms ## Prove staging on real VMs, in one to two hours without KVM, resumed where it ended: DEBIAN=12, FLEET=1, ONLY=step
+vagrant-test: bootstrap-vms ## Test staging on real VMs, in one to two hours without KVM; resumes where it stopped: DEBIAN=12, FLEET=1, ONLY=step
 	@python -m tests.vagrant.prove --debian $(or $(DEBIAN),13) $(if $(FLEET),--fleet) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bootstrap-controller bootstrap-hosts bootstrap-test bootstrap-vms

@@ -107,10 +107,10 @@ def refuse_a_second_one() -> None:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(f"make dev runs already in this checkout: {site()}\nCtrl-C in its terminal stops it.")
+        sys.exit(f"make dev is already running in this checkout: {site()}\nTo stop it, press Ctrl-C in its terminal.")
     if listens(socket.AF_UNIX, str(SOCKET)):
         stop = f"kill {PIDFILE.read_text().strip()}"
-        sys.exit(f"make dev runs already in this checkout, without its terminal: {site()}\nTo stop it: {stop}")
+        sys.exit(f"make dev is already running in this checkout, without a terminal: {site()}\nTo stop it: {stop}")
 
 
 def site() -> str:
@@ -124,8 +124,8 @@ def refuse_taken_ports(ports: dict[str, int]) -> None:
     for use, port in ports.items():
         if taken(port):
             sys.exit(
-                f"Something else listens on port {port}, which make dev wants for {use}."
-                f" Stop it, or take other ports: make dev PORT=8100 uses 8100 to {8100 + len(PORTS) - 1}."
+                f"Port {port}, which make dev needs for {use}, is in use."
+                f" Stop the program that uses it, or choose other ports: make dev PORT=8100 uses 8100 to {8100 + len(PORTS) - 1}."
             )
 
 
@@ -199,10 +199,12 @@ def run(env: dict[str, str], web: int, console: Console, started: float) -> None
                 ready = True
                 print(welcome(env, time.monotonic() - started), flush=True)
             time.sleep(0.1)
-        sys.exit(f"supervisord ended by itself: {LOG / 'supervisord.log'}")
+        sys.exit(f"supervisord exited. See {LOG / 'supervisord.log'}")
     except KeyboardInterrupt:
         with suppress(OSError):
-            print("\nStopping; running tasks have 15 seconds, and begin again next time.", flush=True)
+            print(
+                "\nStopping. Running tasks have 15 seconds; unfinished ones run again after the next start.", flush=True
+            )
     finally:
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
@@ -215,12 +217,12 @@ def run(env: dict[str, str], web: int, console: Console, started: float) -> None
 
 
 def main(first_port: int) -> None:
-    """Refuse what cannot work, write the configuration, prepare the database, run."""
+    """Check the requirements, write the configuration, prepare the database, run."""
     started = time.monotonic()
     ports = {use: first_port + number for number, use in enumerate(PORTS)}
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     if len(os.fsencode(SOCKET)) > LONGEST_SOCKET:
-        sys.exit(f"The path {SOCKET} is too long for a socket: check the project out in a folder with a shorter one.")
+        sys.exit(f"The path {SOCKET} is too long for a socket. Use a checkout with a shorter path.")
     refuse_a_second_one()
     refuse_taken_ports(ports)
     LOG.mkdir(exist_ok=True)
@@ -233,7 +235,7 @@ def main(first_port: int) -> None:
     print("Migrating the database ...", flush=True)
     prepare = ["python", "manage.py", "shell", "--verbosity=0", "--command", PREPARE]
     if subprocess.run(prepare, cwd=APP, env=env, check=False).returncode:
-        sys.exit("The application or its database is broken: see above.")
+        sys.exit("Preparing the database failed; see the error above.")
     print("Starting ...", flush=True)
     run(env, ports["web"], Console([SUPERVISORD, *programs()]), started)
 

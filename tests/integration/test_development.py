@@ -106,7 +106,7 @@ def test_a_developer_starts_everything_changes_code_and_stops_everything(checkou
 
     second = subprocess.run(checkout.command, capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    assert f"runs already in this checkout: {checkout.site}/" in second.stderr
+    assert f"already running in this checkout: {checkout.site}/" in second.stderr
 
     assert [report["queue"] for report in checkout.ping("high,default,low")] == ["high", "default", "low"]
     account = {"email": "ada@example.com", "password": "difference engine no. 2", "full_name": "Ada"}

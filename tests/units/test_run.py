@@ -200,7 +200,7 @@ def test_a_command_that_gives_no_sign_of_life_any_more_is_ended(run: Run) -> Non
     process = run("--ready-within=20", "--watchdog=1", *python(COMMAND, "SIGTERM", "silent"))
     first_line(process)
 
-    assert "it has given no sign of life for 1 s" in rest(process)
+    assert "it sent no watchdog ping for 1 s" in rest(process)
 
 
 def test_a_command_that_gives_signs_of_life_is_left_alone(run: Run) -> None:

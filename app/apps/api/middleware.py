@@ -1,4 +1,4 @@
-"""What holds for every path under /api/, whatever its view does."""
+"""Rules for every path under /api/, whatever its view does."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""GET /api/tasks/<id>/: what became of a task, for whoever asked for it."""
+"""GET /api/tasks/<id>/: the status of a task, for the user who requested it."""
 
 from typing import Any
 

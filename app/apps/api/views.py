@@ -11,7 +11,7 @@ from apps.api import problems
 
 @csrf_exempt
 def not_found(request: HttpRequest, **_: Any) -> HttpResponse:
-    """Answer for every path under /api/ that is none."""
+    """Answer for unknown paths under /api/."""
     return problems.response(404, f"There is no {request.path[:200]}; /api/schema/ lists what there is.")
 
 

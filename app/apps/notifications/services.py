@@ -80,7 +80,7 @@ def verification_email_send(*, user_id: int, day: str) -> bool:
 
 @transaction.atomic
 def welcome_emails_request(*, user_ids: Sequence[int]) -> None:
-    """Have welcome e-mails sent, however many, as one group; whoever got one gets no other."""
+    """Send any number of welcome e-mails as one group. A user who received one receives no other."""
     emails = [Email(user_id=user_id, kind=Email.Kind.WELCOME) for user_id in user_ids]
     Email.objects.bulk_create(emails, batch_size=CHUNK, ignore_conflicts=True)
     group(signature("notifications.send_welcome_email", args=(user_id,)) for user_id in user_ids).apply_async()

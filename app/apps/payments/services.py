@@ -1,4 +1,4 @@
-"""Charging cards, and what becomes of an order then.
+"""Charging cards, and the effect on their orders.
 
 The provider is asked outside of any transaction and without a lock. What keeps two deliveries from charging twice is the
 payment's key, which the provider remembers; what keeps them from recording it twice is the conditional UPDATE.

@@ -11,7 +11,7 @@ AMOUNT = re.compile(r"(?P<whole>[0-9]{1,8})(?:\.(?P<fraction>[0-9]{1,2}))?")
 
 
 def money_parse(text: str, currency: str) -> int:
-    """Return the amount in smallest units; raise ValueError when it is none, or out of bounds."""
+    """Return the amount in its smallest unit; raise ValueError if it is not an amount, or out of bounds."""
     digits = CURRENCIES[currency]
     match = AMOUNT.fullmatch(text)
     fraction = (match and match["fraction"]) or ""

@@ -72,7 +72,7 @@ def response(request: HttpRequest, _original: HttpResponse, _credentials: Any) -
 
 @receiver(user_login_failed)
 def log_failure(credentials: dict[str, Any], request: HttpRequest, **_: Any) -> None:
-    """Say who tried from where, for whoever watches the log."""
+    """Log who tried to sign in, and from where."""
     logger.warning("sign_in_failed", account=account(request, credentials), address=_address(request))
 
 

@@ -42,7 +42,7 @@ class SessionView(APIView):
     throttle_scope = "session"
 
     def get_authenticators(self) -> list[Any]:
-        """Sign in whoever asks, also with a cookie that is worth nothing any more.
+        """Sign in, also with a cookie that is no longer valid.
 
         Another site cannot sign its visitors in here: it cannot send JSON without being asked for permission first.
         """

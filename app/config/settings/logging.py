@@ -15,7 +15,7 @@ SECRET_WORDS = ("password", "secret", "token", "authorization", "cookie", "api_k
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Blank every field whose name says that it is a secret, whoever logged it."""
+    """Blank every field whose name marks it as a secret, whoever logged it."""
     for key in event:
         if any(word in key.lower() for word in SECRET_WORDS):
             event[key] = "(hidden)"

@@ -160,7 +160,7 @@ def _column(value: Any) -> str:
 
 
 def _integer(value: Any, most: int) -> int:
-    """Return a number that a column holds; 0 for what is none, as kombu takes it."""
+    """Return a number that fits a column; 0 for a value that is not a number, as in kombu."""
     try:
         return max(-most, min(int(value), most))
     except (TypeError, ValueError, OverflowError):

@@ -5,7 +5,7 @@ import socket
 
 
 def sd_notify(*lines: str) -> bool:
-    """Send the lines to the service manager; do nothing where there is none.
+    """Send the lines to the service manager; do nothing without one.
 
     A failure is ignored: being unable to report is no reason to stop working.
     """

@@ -50,7 +50,7 @@ def next_due(
 
 
 def due_after(entry: Any, last: datetime, now: datetime) -> datetime | None:
-    """Return the first moment after `last` at which the schedule is due, in UTC; None when there is none.
+    """Return the first time after `last` at which the schedule is due, in UTC; None if it is never due.
 
     An interval counts from `last`. Should that lie more than one interval ahead of `now`, the clock was set back, and
     the interval is due now. A crontab is due at the wall clock's times, see `crontab_times`. Raise ScheduleError for an

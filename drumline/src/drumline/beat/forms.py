@@ -1,4 +1,4 @@
-"""What an operator may schedule: what would fail, run never or wait for ever is refused when it is saved."""
+"""Validation of periodic tasks in the admin: entries that would fail, never run or wait for ever are rejected."""
 
 from typing import Any
 

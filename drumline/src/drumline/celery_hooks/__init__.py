@@ -12,7 +12,7 @@ from drumline.celery_hooks import applications, producer, signals, tracer
 
 
 def install() -> None:
-    """Have Celery send through the ledger, claim before it runs, and say what becomes of its workers.
+    """Make Celery send through the ledger, claim tasks before running them, and report the state of its workers.
 
     - `application`: finds the Celery application that is configured with the Django settings.
     - `producer`: `Celery.producer_or_acquire` and `Celery.send_task` write a durable task into the ledger.

@@ -19,7 +19,7 @@ logger = get_logger(__name__)
 
 
 class Envelope(virtual.Message):
-    """A message of the Redis transport; what is none becomes one that names no task, which Celery logs and drops."""
+    """A message of the Redis transport. An entry that is not a message becomes one without a task, which Celery logs and drops."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         try:

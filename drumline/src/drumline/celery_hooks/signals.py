@@ -1,4 +1,4 @@
-"""What Celery's signals tell: a worker starts, is ready and stops, and what becomes of tasks that no process ran.
+"""Handlers of Celery's signals: workers that start, become ready and stop, and tasks that no process ran.
 
 Refused before it runs, ready when it consumes, drained when it stops.
 """

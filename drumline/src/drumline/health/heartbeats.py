@@ -32,7 +32,7 @@ def publishing_age() -> float | None:
 
 
 def relay_ages() -> dict[str, float]:
-    """Return how many seconds ago each relay gave a sign of life."""
+    """Return how many seconds ago each relay sent its last heartbeat."""
     return {beat.name: _age(beat) for beat in Heartbeat.objects.filter(name__startswith="relay@").order_by("name")}
 
 

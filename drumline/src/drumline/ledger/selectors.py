@@ -83,7 +83,7 @@ def relay_lag() -> float:
 
 
 def workers_alive() -> QuerySet[Worker]:
-    """Return the workers that did not end and gave a sign of life within the lease."""
+    """Return the workers that have not stopped and sent a heartbeat within the lease."""
     since = timezone.now() - timedelta(seconds=conf.lease())
     return Worker.objects.filter(stopped_at__isnull=True, beat_at__gte=since).order_by("name")
 
@@ -136,7 +136,7 @@ def task_arguments(task: DurableTask) -> tuple[Any, Any]:
 
 
 def task_error(task: DurableTask) -> str:
-    """Return the class of the error that made it a dead letter, which tells no secrets; empty when it is none."""
+    """Return the class of the error that made it a dead letter, which reveals no secrets; empty if it is not one."""
     if task.state != State.DEAD:
         return ""
     name, colon, _ = task.error.partition(":")

@@ -28,7 +28,7 @@ class LedgerBackend(BaseTaskBackend):
         return _room("enqueue").enqueue(self, task, args, kwargs)
 
     def get_result(self, result_id: str) -> Any:
-        """Return what the row says of the task; raise TaskResultDoesNotExist when there is none, or none any more."""
+        """Return the task's result from its row; raise TaskResultDoesNotExist if there is no row, or no longer one."""
         return _room("results").result_by_id(result_id)
 
     def check(self, **_: Any) -> list[CheckMessage]:

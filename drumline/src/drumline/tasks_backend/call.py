@@ -71,7 +71,7 @@ class Call:
 
 
 def named_task(path: str) -> Any:
-    """Return the task of that path; raise ImportError when there is none. Nothing else is ever run by a message."""
+    """Return the task at that path; raise ImportError if there is none. A message can run nothing else."""
     task = import_string(path)
     if not isinstance(task, Task):
         raise ImportError(f"{path} is no task of Django's tasks framework")  # noqa: TRY004  as for a missing one

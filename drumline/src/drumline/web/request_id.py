@@ -1,4 +1,4 @@
-"""The request id: accepted from the proxy, made here where there is none, always answered."""
+"""The request id: accepted from the proxy or generated, and always returned in the response."""
 
 import re
 import uuid

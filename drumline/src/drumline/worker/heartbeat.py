@@ -142,7 +142,7 @@ class HeartbeatThread(threading.Thread):
             seconds = 0
 
     def _do(self, work: Callable[[], object]) -> None:
-        """Do a database call; raise only while the database is away, since any other error would come again for ever."""
+        """Make a database call; raise only while the database is unreachable, since any other error would recur."""
         try:
             work()
         except Exception as error:

@@ -39,10 +39,10 @@ class NameTakenError(Exception):
 
 
 def wait_for_name(name: str) -> None:
-    """Return once no other worker lives under the name; raise NameTakenError as soon as one gives a sign of life.
+    """Return once no living worker has the name; raise NameTakenError as soon as one sends a heartbeat.
 
-    A worker is dead at once when its process has ended on this machine, and otherwise when it has given no sign of life
-    for a lease by this process's clock. Without a database nothing is known: whoever registers looks again.
+    A worker whose process has ended on this machine is dead immediately; any other is dead once it has sent no heartbeat
+    for a lease, by this process's clock. Without a database nothing is known, so registering checks again.
     """
     seen: dict[UUID, tuple[int, float]] = {}
     try:
@@ -73,7 +73,7 @@ def living(name: str, *, besides: UUID | None = None) -> list[Worker]:
 
 
 def _give_up(worker: Worker, trouble: str) -> bool:
-    """Take back what a dead worker held; return False when it has given a sign of life."""
+    """Recover the tasks of a dead worker; return False if it has sent a heartbeat."""
     silent = Worker.objects.filter(id=worker.id, beats=worker.beats, stopped_at=None)
     if not silent.update(stopped_at=Now(), trouble=trouble):
         return False

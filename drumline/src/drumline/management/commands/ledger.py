@@ -34,7 +34,7 @@ class Command(BaseCommand):
             type=float,
             metavar="SECONDS",
             help="fail when a due task waits longer to be published while no relay publishes (default: "
-            "DRUMLINE_MAX_PUBLISH_LAG, 60), and when no relay gave a sign of life for as long, or tasks wait in a queue that "
+            "DRUMLINE_MAX_PUBLISH_LAG, 60), and when no relay sent a heartbeat for as long, or tasks wait in a queue that "
             "no living worker consumes",
         )
 

@@ -1,4 +1,4 @@
-"""relay: publish from the ledger, for ever."""
+"""relay: publish tasks from the ledger until it is stopped."""
 
 import signal
 import socket
