@@ -24,5 +24,7 @@ MATRIX = [
 @nox.parametrize(("python", "django", "celery"), MATRIX)
 def suite(session: nox.Session, django: str, celery: str) -> None:
     """Install the package with these versions and run its tests."""
-    session.install(f"django~={django}.0", f"celery[redis]~={celery}.0", "-e", ".[beat,postgresql]", "--group", "test")
+    session.install(
+        f"django~={django}.0", f"celery[redis]~={celery}.0", "-e", ".[beat,postgresql,tasks]", "--group", "test"
+    )
     session.run("pytest", "--quiet", *session.posargs)

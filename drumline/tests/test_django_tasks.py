@@ -37,6 +37,7 @@ from testproject import background  # noqa: E402  it needs the framework, too
 
 from drumline.tasks_backend import LedgerBackend, carrier  # noqa: E402
 from drumline.tasks_backend.enqueue import broker_priority  # noqa: E402
+from drumline.tasks_backend.results import EXCEPTIONS  # noqa: E402
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
@@ -632,3 +633,8 @@ def test_celerys_eager_mode_runs_the_task_within_enqueue(celery, heard):
     assert [said[1:] for said in heard.finished.said] == [(result.id, SUCCESSFUL)]
     assert not DurableTask.objects.exists()
     assert json.dumps(result.args) == "[]"
+
+
+@pytest.mark.parametrize("path", sorted(set(EXCEPTIONS.values())))
+def test_each_class_that_stands_for_an_end_can_be_imported(path):
+    assert framework.TaskError(exception_class_path=path, traceback="").exception_class
