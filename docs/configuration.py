@@ -240,7 +240,10 @@ def settings() -> list[Variable]:
             continue
         for call in ast.walk(function):
             match call:
-                case ast.Call(func=ast.Name("getattr"), args=[ast.Name("settings"), ast.Constant(str(name)), default]):
+                # Others are Django's own, such as TASKS.
+                case ast.Call(
+                    func=ast.Name("getattr"), args=[ast.Name("settings"), ast.Constant(str(name)), default]
+                ) if name.startswith("DRUMLINE_"):
                     description = ast.get_docstring(function) or ""
                     if not description:
                         raise UndescribedError(f"{name} in {SETTINGS.relative_to(PROJECT)} has no docstring")

@@ -31,9 +31,12 @@ INSTALLED_APPS = [
 if find_spec("django_celery_beat"):
     INSTALLED_APPS += ["django_celery_beat", "drumline.beat"]
     CELERY_BEAT_SCHEDULER = "drumline.beat.scheduler:Scheduler"
-# Django's tasks, by Django itself or by the backport.
-if not find_spec("django.tasks") and find_spec("django_tasks"):
-    INSTALLED_APPS.append("django_tasks")
+# Django's tasks, by Django itself or by the backport; the tests of the ledger's backend name it themselves.
+framework = next((name for name in ("django.tasks", "django_tasks") if find_spec(name)), None)
+if framework:
+    TASKS = {"default": {"BACKEND": f"{framework}.backends.dummy.DummyBackend"}}
+if framework == "django_tasks":
+    INSTALLED_APPS.append(framework)
 MIDDLEWARE = [
     "drumline.web.request_id.RequestIdMiddleware",
     "drumline.health.middleware.HealthMiddleware",
