@@ -36,7 +36,7 @@ class EnvironmentProblemError(Exception):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__("\n".join(["The environment is not usable:", *(f"  - {p}" for p in problems)]))
+        super().__init__("\n".join(["The environment variables are not valid:", *(f"  - {p}" for p in problems)]))
 
 
 _variables: dict[str, Variable] = {}

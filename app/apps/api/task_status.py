@@ -25,11 +25,11 @@ class TaskSerializer(serializers.Serializer[Any]):
     id = serializers.SerializerMethodField()
     state = serializers.SerializerMethodField()
     queue = serializers.CharField()
-    attempts = serializers.IntegerField(source="attempt", help_text="How often it was started, retries included.")
+    attempts = serializers.IntegerField(source="attempt", help_text="Number of starts, retries included.")
     created_at = serializers.DateTimeField()
-    started_at = serializers.DateTimeField(allow_null=True, help_text="Its latest start.")
+    started_at = serializers.DateTimeField(allow_null=True, help_text="Time of the latest start.")
     finished_at = serializers.DateTimeField(allow_null=True)
-    error = serializers.SerializerMethodField(help_text="The error's class, where the state is `dead`.")
+    error = serializers.SerializerMethodField(help_text="Class of the error, if the state is `dead`.")
 
     def get_id(self, task: DurableTask) -> str:
         """Return the id that it was sent under."""

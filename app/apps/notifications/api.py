@@ -26,19 +26,19 @@ class ReminderCreateSerializer(serializers.Serializer[Any]):
     """A reminder, at a time or in so many seconds."""
 
     text = serializers.CharField(max_length=1000)
-    at = serializers.DateTimeField(required=False, help_text="In the site's time zone unless it names another.")
+    at = serializers.DateTimeField(required=False, help_text="In the site's time zone, unless it contains an offset.")
     in_seconds = serializers.IntegerField(required=False, min_value=1, max_value=int(FARTHEST.total_seconds()))
 
     def validate_at(self, at: datetime) -> datetime:
         """Refuse what is over, and what is too far."""
         if not timezone.now() < at < timezone.now() + FARTHEST:
-            raise serializers.ValidationError(f"The time must lie within the next {FARTHEST.days} days.", code="range")
+            raise serializers.ValidationError(f"The time must be within the next {FARTHEST.days} days.", code="range")
         return at
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Ask for one time, no less and no more."""
         if ("at" in attrs) == ("in_seconds" in attrs):
-            raise serializers.ValidationError({"at": "Give either at or in_seconds."}, code="either")
+            raise serializers.ValidationError({"at": "Set either at or in_seconds."}, code="either")
         return attrs
 
 

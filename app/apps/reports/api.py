@@ -30,7 +30,7 @@ class ReportRequestSerializer(serializers.Serializer[Any]):
     """What a report is about."""
 
     days = serializers.IntegerField(
-        min_value=1, max_value=PAGES_MAX, help_text="How many days, today included; each is a page."
+        min_value=1, max_value=PAGES_MAX, help_text="Number of days, including today. Each is one page."
     )
 
 
@@ -39,11 +39,11 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
 
     state = serializers.ChoiceField(choices=Report.State.choices, read_only=True)
     first_day = serializers.DateField(read_only=True)
-    error = serializers.SerializerMethodField(help_text="What a person may know of a failure.")
-    expires_at = serializers.DateTimeField(read_only=True, help_text="When it is deleted.")
+    error = serializers.SerializerMethodField(help_text="Why it failed, without internal details.")
+    expires_at = serializers.DateTimeField(read_only=True, help_text="When the report is deleted.")
     url = serializers.SerializerMethodField()
-    file_url = serializers.SerializerMethodField(help_text="Where the PDF is; null until it is ready.")
-    task_url = serializers.SerializerMethodField(help_text="How its task fares: attempts, queue, times.")
+    file_url = serializers.SerializerMethodField(help_text="URL of the PDF; null until it is ready.")
+    task_url = serializers.SerializerMethodField(help_text="URL of the task's status.")
 
     class Meta:
         model = Report
@@ -91,7 +91,7 @@ class ReportsView(APIView):
             report = services.report_request(user_id=caller(request).pk, **serializer.validated_data)
         except services.TooManyReportsError:
             raise exceptions.Throttled(
-                detail=f"An account has at most {QUOTA} reports; the oldest must expire."
+                detail=f"An account has at most {QUOTA} reports. Wait until the oldest one expires."
             ) from None
         answer = ReportSerializer(selectors.reports().get(pk=report.pk)).data
         return Response(answer, status=status.HTTP_202_ACCEPTED, headers={"Location": answer["url"]})

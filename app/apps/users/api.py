@@ -63,7 +63,7 @@ class UsersView(APIView):
         except services.EmailTakenError:
             raise ConflictError({"email": ["An account with this e-mail exists."]}, code="taken") from None
         except services.TooManySignUpsError:
-            raise Throttled(detail="This mailbox was used for too many accounts today.") from None
+            raise Throttled(detail="Too many accounts were created for this mailbox today.") from None
         return Response(UserSerializer(user).data, status=status.HTTP_201_CREATED)
 
 

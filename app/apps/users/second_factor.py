@@ -35,7 +35,7 @@ class StaffLoginForm(OTPAuthenticationFormMixin, AdminAuthenticationForm):  # ty
             return cleaned
         if not user_has_device(user):
             raise ValidationError(
-                "A second factor is required here: have one added by `drumline-manage second_factor`."
+                "A second factor is required. Ask an administrator to run `drumline-manage second_factor`."
             )
         try:
             self.clean_otp(user)

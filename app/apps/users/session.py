@@ -30,7 +30,7 @@ class SessionSerializer(serializers.Serializer[Any]):
 
     user = UserSerializer()
     email_verified = serializers.BooleanField(
-        help_text="Whether the address is confirmed; without, no e-mail is sent to it."
+        help_text="Whether the address is verified. Other e-mails are sent to verified addresses only."
     )
     csrf_token = serializers.CharField()
 
@@ -61,7 +61,7 @@ class SessionView(APIView):
         responses={
             200: SessionSerializer,
             **problems.responses(
-                {400: "the e-mail or the password is wrong", 429: "too many requests, or failed sign-ins"}
+                {400: "the e-mail address or the password is wrong", 429: "too many requests, or failed sign-ins"}
             ),
         },
     )
@@ -74,7 +74,7 @@ class SessionView(APIView):
         user = authenticate(django_request, username=given["email"], password=given["password"])
         if user is None:
             # The same words whether the account exists or not.
-            raise ValidationError({"password": "The e-mail or the password is wrong."}, code="wrong")
+            raise ValidationError({"password": "The e-mail address or the password is wrong."}, code="wrong")
         login(django_request, user)
         return self._session(request, user)
 

@@ -45,7 +45,7 @@ class DailyRunAdmin(WarehouseAdmin):
         """Whoever may change a run may resume it."""
         return bool(request.user.has_perm("warehouse.change_dailyrun"))
 
-    @admin.action(description="Resume: go on with the step that failed", permissions=["operate"])
+    @admin.action(description="Resume at the failed step", permissions=["operate"])
     def resume(self, request: HttpRequest, rows: QuerySet[DailyRun]) -> None:
         """Go on where each of them stopped."""
         for run in rows:
@@ -54,7 +54,7 @@ class DailyRunAdmin(WarehouseAdmin):
             except daily.RunDoneError as error:
                 self.message_user(request, str(error), messages.WARNING)
             else:
-                self.message_user(request, f"The run of {run.date} goes on with {run.step}.")
+                self.message_user(request, f"The run of {run.date} resumes with {run.step}.")
 
 
 @admin.register(StagedEvent)

@@ -36,12 +36,12 @@ class ImportSerializer(serializers.ModelSerializer[CsvImport]):
     """How far an import is."""
 
     state = serializers.ChoiceField(choices=CsvImport.State.choices, read_only=True)
-    chunks = serializers.IntegerField(source="chunk_count", help_text="0 until the file is cut into chunks.")
+    chunks = serializers.IntegerField(source="chunk_count", help_text="0 until the file is split into chunks.")
     chunks_done = serializers.IntegerField()
-    rows = serializers.IntegerField(help_text="Rows that are read so far.")
-    rejected = serializers.IntegerField(help_text="Of these, rows that were refused.")
-    totals = serializers.DictField(help_text="Movements, quantity and amount that were loaded, by currency.")
-    error = serializers.CharField(help_text="Why it failed; empty otherwise.")
+    rows = serializers.IntegerField(help_text="Rows read so far.")
+    rejected = serializers.IntegerField(help_text="Rows rejected so far.")
+    totals = serializers.DictField(help_text="Loaded movements, quantity and amount, by currency.")
+    error = serializers.CharField(help_text="Why it failed, otherwise empty.")
     url = serializers.SerializerMethodField()
 
     class Meta:
@@ -68,7 +68,7 @@ class RejectsQuery(serializers.Serializer[Any]):
     """Which of the refused rows."""
 
     after_line = serializers.IntegerField(
-        default=0, min_value=0, max_value=2**31 - 1, help_text=f"Show the next {REJECTS} refused rows after this line."
+        default=0, min_value=0, max_value=2**31 - 1, help_text=f"Show the next {REJECTS} rejected rows after this line."
     )
 
 
@@ -118,8 +118,8 @@ class ImportsView(mixins.ListModelMixin, OwnImports):
     @extend_schema(
         description=(
             f"The file begins with the line `{','.join(HEADER)}`, is UTF-8, and has at most {RECORD} bytes in a record. "
-            "A row that is refused is reported by its line, as is a text that a spreadsheet would run as a formula; the "
-            "others become visible all at once, or none of them."
+            "A rejected row is reported with its line number, as is text that a spreadsheet would run as a formula. The "
+            "accepted rows become visible all at once, or not at all."
         ),
         request={"text/csv": OpenApiTypes.BINARY},
         responses={

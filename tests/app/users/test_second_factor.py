@@ -77,7 +77,7 @@ def test_where_it_is_required_staff_without_a_device_gets_nowhere(browser, admin
     assert sign_in(browser).status_code == 302
     settings.ADMIN_SECOND_FACTOR = "required"
     assert entered(browser) == OUTSIDE, "a session from before"
-    assert "A second factor is required here" in sign_in(Client()).content.decode()
+    assert "A second factor is required." in sign_in(Client()).content.decode()
     authenticator = device(admin)
     assert sign_in(browser, otp_token=code(authenticator)).status_code == 302
     assert entered(browser) == INSIDE
@@ -119,7 +119,7 @@ def test_the_command_gives_a_device_and_recovery_codes_that_work_once(browser, a
     assert entered(browser) == INSIDE
     assert sign_in(Client(), otp_device=chosen, otp_token=recovery).status_code == 200
 
-    with pytest.raises(CommandError, match="--reset replaces it"):
+    with pytest.raises(CommandError, match="Use --reset to replace it"):
         call_command("second_factor", "root@example.com")
     before = TOTPDevice.objects.get().key
     call_command("second_factor", "root@example.com", "--reset")

@@ -39,7 +39,7 @@ def test_a_wrong_password_and_an_unknown_account_get_the_same_answer(browser, ch
     assert refused.status_code == 400
     assert refused["Content-Type"] == "application/problem+json"
     assert refused.json()["errors"] == [
-        {"field": "password", "code": "wrong", "message": "The e-mail or the password is wrong."}
+        {"field": "password", "code": "wrong", "message": "The e-mail address or the password is wrong."}
     ]
     assert browser.get("/api/session/", secure=True).status_code == 404
 

@@ -75,7 +75,7 @@ def test_the_bytes_of_an_upload_are_not_shown(client, receive):  # noqa: F811
 @pytest.mark.usefixtures("operator")
 def test_a_failed_run_is_resumed_from_the_list(client, failed_run, run_all):
     page = resume(client, failed_run)
-    assert b"The run of 2026-11-22 goes on with fetch." in page.content
+    assert b"The run of 2026-11-22 resumes with fetch." in page.content
     run_all()
     failed_run.refresh_from_db()
     assert (failed_run.state, failed_run.error) == (DailyRun.State.DONE, "")

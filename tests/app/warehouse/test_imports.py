@@ -397,7 +397,7 @@ def test_an_import_that_does_not_end_fails_after_a_week(receive, run_all):
     assert tasks.cleanup_imports() == 1
     run_all()
     old.refresh_from_db()
-    assert (old.state, old.error) == (State.FAILED, "it did not end within 7 days")
+    assert (old.state, old.error) == (State.FAILED, "it did not finish within 7 days")
     assert nothing_left(old)
     assert CsvPiece.objects.filter(csv_import=young).exists()
 

@@ -255,7 +255,7 @@ def imports_clean() -> int:
     stuck = CsvImport.objects.exclude(state__in=ENDED).filter(received_at__lt=now - PATIENCE)
     stuck_ids = list(stuck.values_list("pk", flat=True))
     for import_id in stuck_ids:
-        import_fail(import_id=import_id, error=f"it did not end within {PATIENCE.days} days")
+        import_fail(import_id=import_id, error=f"it did not finish within {PATIENCE.days} days")
     # A chunk that was being staged while its import failed.
     for rows in (CsvPiece.objects, StagedMovement.objects):
         rows.filter(csv_import__state__in=ENDED).delete()

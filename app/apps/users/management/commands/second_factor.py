@@ -24,7 +24,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the account."""
         parser.add_argument("email")
-        parser.add_argument("--reset", action="store_true", help="replace what the account has: the device is lost")
+        parser.add_argument(
+            "--reset", action="store_true", help="replace the account's second factor, for example after a lost device"
+        )
 
     @transaction.atomic
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -32,10 +34,10 @@ class Command(BaseCommand):
         email = canonical_email(options["email"])
         user = User.objects.filter(email=email).first()
         if user is None:
-            raise CommandError(f"There is no account {email}.")
+            raise CommandError(f"There is no account with the e-mail address {email}.")
         devices = list(devices_for_user(user, confirmed=None))
         if devices and not options["reset"]:
-            raise CommandError(f"{email} has a second factor; --reset replaces it.")
+            raise CommandError(f"{email} already has a second factor. Use --reset to replace it.")
         for device in devices:
             device.delete()
         authenticator = TOTPDevice.objects.create(user=user, name="authenticator")
