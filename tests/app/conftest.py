@@ -58,4 +58,4 @@ def no_ledger(monkeypatch):
     def enqueue(*_):
         raise DatabaseError
 
-    monkeypatch.setattr("drumline.sending.enqueue.enqueue", enqueue)
+    monkeypatch.setattr("drumline.celery_hooks.producer.enqueue", enqueue)

@@ -88,7 +88,7 @@ def test_a_reminder_whose_task_cannot_be_written_is_not_stored(user):
 
 def test_a_reminder_whose_task_cannot_be_given_up_is_not_cancelled(user, monkeypatch):
     reminder = scheduled(user)
-    monkeypatch.setattr(services, "tasks_discard", mock.Mock(side_effect=DatabaseError))
+    monkeypatch.setattr(services, "discard", mock.Mock(side_effect=DatabaseError))
     with pytest.raises(DatabaseError):
         services.reminder_cancel(reminder=reminder)
     assert Reminder.objects.get().cancelled_at is None
