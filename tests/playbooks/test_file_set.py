@@ -59,6 +59,20 @@ def test_check_mode_tells_and_touches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_its_checker_refuses_takes_no_place(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("echo before\n")
+    file = {"path": str(program), "content": "if\n", "validate": "/bin/sh -n %s"}
+
+    answer = file_set([file])
+
+    assert answer["failed"] is True
+    assert answer["msg"].startswith(f"{program} was not replaced: /bin/sh -n %s says:")
+    assert [path.name for path in tmp_path.iterdir()] == ["program"]
+    assert program.read_text() == "echo before\n"
+    assert file_set([file | {"content": "if true; then exit; fi\n"}])["written"] == [str(program)]
+
+
 def test_an_unknown_owner_is_named_with_its_file(tmp_path: Path) -> None:
     answer = file_set([{"path": str(tmp_path / "a"), "content": "", "owner": "nobody-knows"}])
 

@@ -25,7 +25,20 @@ options:
 author: Drumline
 """
 
+EXAMPLES = """
+- name: Build the artefact of a commit on the controller
+  artefact:
+    source: /srv/shop
+    ref: v1.4.0
+    root: app
+    installer: "{{ playbook_dir | dirname }}"
+    pythons: ["3.13.5"]
+    dest: "{{ inventory_dir }}/artefacts"
+  delegate_to: localhost
+"""
+
 RETURN = """
+changed: {description: Whether it was built; false when it was there., type: bool, returned: always}
 id: {description: Digest of the source and the lock., type: str, returned: always}
 path: {description: The tar file on the controller., type: str, returned: always}
 revision: {description: Commit of the source and whether the tree differs from it., type: str, returned: always}
@@ -41,6 +54,7 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from packaging.requirements import Requirement
@@ -228,7 +242,7 @@ def _digest(requirements: str, folders: dict[Path, list[Path]]) -> str:
     return digest.hexdigest()[:12]
 
 
-def build(options: dict, *, check_mode: bool) -> dict:
+def build(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Build the artefact unless it is there, and tell its id and place."""
     dest = Path(options["dest"])
     pythons = sorted(set(options["pythons"]))

@@ -27,9 +27,25 @@ options:
 author: Drumline
 """
 
+EXAMPLES = """
+- name: Be the only deploy
+  deploy_lock:
+    holder: "{{ lookup('deploy_holder') }}"
+
+- name: Let the next deploy begin
+  deploy_lock:
+    holder: "{{ lookup('deploy_holder') }}"
+    state: free
+"""
+
+RETURN = """
+changed: {description: Never; a lock is no part of the state that a second run leaves as it is., type: bool, returned: always}
+"""
+
 import datetime as dt
 import json
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -37,7 +53,8 @@ from ansible.module_utils.basic import AnsibleModule
 def _read(path: str) -> dict[str, str]:
     try:
         with open(path, encoding="utf-8") as handle:
-            return json.load(handle)
+            lock: dict[str, str] = json.load(handle)
+            return lock
     except FileNotFoundError:
         return {}
     except ValueError:
@@ -55,11 +72,11 @@ def _create(path: str, lock: dict[str, str]) -> bool:
     return True
 
 
-def _is_of(lock: dict[str, str], holder: dict) -> bool:
+def _is_of(lock: dict[str, str], holder: dict[str, Any]) -> bool:
     return (lock.get("machine"), lock.get("process")) == (holder["machine"], holder["process"])
 
 
-def _is_over(lock: dict[str, str], holder: dict) -> bool:
+def _is_over(lock: dict[str, str], holder: dict[str, Any]) -> bool:
     return lock.get("machine") == holder["machine"] and lock.get("process") not in holder["running"]
 
 

@@ -18,7 +18,20 @@ options:
 author: Drumline
 """
 
+EXAMPLES = """
+- name: Remember the units
+  file_list:
+    paths: [/etc/systemd/system/drumline-*.service]
+  register: before
+
+- name: Bring them back, and remove what came since
+  file_set:
+    files: "{{ before.files }}"
+    purge: [/etc/systemd/system/drumline-*.service]
+"""
+
 RETURN = """
+changed: {description: Never., type: bool, returned: always}
 files: {description: The files as file_set takes them., type: list, returned: always}
 """
 

@@ -22,6 +22,11 @@ options:
       mode: {description: Octal mode as a string., type: str, default: "0644"}
       owner: {description: Owning user., type: str, default: root}
       group: {description: Owning group., type: str, default: root}
+      validate:
+        description:
+          - Command that checks the new file before it takes the place of the old one; C(%s) is its path. When it
+            fails, nothing is replaced.
+        type: str
   purge:
     description: Globs of absolute paths that belong to this set alone.
     type: list
@@ -30,7 +35,22 @@ options:
 author: Drumline
 """
 
+EXAMPLES = """
+- name: Write the environments of the workers, and remove those of workers that are gone
+  file_set:
+    files:
+      - {path: /etc/drumline/worker/high-1.env, content: "QUEUE=high\\n", mode: "0640", group: drumline}
+    purge: [/etc/drumline/worker/*.env]
+
+- name: Write a program, unless it is none
+  file_set:
+    files:
+      - {path: /usr/local/sbin/drumline-manage, content: "{{ script }}", mode: "0755", validate: /bin/sh -n %s}
+"""
+
 RETURN = """
+changed: {description: Whether anything was written or removed., type: bool, returned: always}
+diff: {description: What was or would be written and removed, file by file., type: list, returned: always}
 written: {description: Paths that were written., type: list, returned: always}
 removed: {description: Paths that were removed., type: list, returned: always}
 """
@@ -39,19 +59,23 @@ import glob
 import grp
 import os
 import pwd
+import shlex
 import stat
 import tempfile
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 
-def _identity(module: AnsibleModule, file: dict) -> tuple[int, int]:
+def _identity(module: AnsibleModule, file: dict[str, Any]) -> tuple[int, int]:
     try:
         return pwd.getpwnam(file["owner"]).pw_uid, grp.getgrnam(file["group"]).gr_gid
     except KeyError as error:
-        if module.check_mode:
-            return 0, 0
-        module.fail_json(msg=f"{file['path']}: {error.args[0]}. Create the user or group first, or set another one.")
+        if not module.check_mode:
+            module.fail_json(
+                msg=f"{file['path']}: {error.args[0]}. Create the user or group first, or set another one."
+            )
+        return 0, 0
 
 
 def _state(path: str) -> tuple[str | None, int, int, int]:
@@ -65,7 +89,8 @@ def _state(path: str) -> tuple[str | None, int, int, int]:
         return handle.read(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
 
 
-def _write(path: str, content: str, mode: int, uid: int, gid: int) -> None:
+def _write(module: AnsibleModule, file: dict[str, Any], mode: int, uid: int, gid: int) -> None:
+    path, content = file["path"], file["content"]
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".file_set-")
     try:
@@ -75,6 +100,11 @@ def _write(path: str, content: str, mode: int, uid: int, gid: int) -> None:
             handle.write(content)
             handle.flush()
             os.fsync(descriptor)
+        if file["validate"]:
+            code, out, err = module.run_command(file["validate"].replace("%s", shlex.quote(partial)))
+            if code != 0:
+                told = (err.strip() or out.strip()).replace(partial, path)
+                module.fail_json(msg=f"{path} was not replaced: {file['validate']} says:\n{told}", path=path)
         os.replace(partial, path)
     except BaseException:
         os.unlink(partial)
@@ -96,6 +126,7 @@ def main() -> None:
                     "mode": {"type": "str", "default": "0644"},
                     "owner": {"type": "str", "default": "root"},
                     "group": {"type": "str", "default": "root"},
+                    "validate": {"type": "str"},
                 },
             },
             "purge": {"type": "list", "elements": "str", "default": []},
@@ -110,7 +141,7 @@ def main() -> None:
         if before == (content, mode, uid, gid):
             continue
         if not module.check_mode:
-            _write(path, content, mode, uid, gid)
+            _write(module, file, mode, uid, gid)
         written.append(path)
         diffs.append({"before_header": path, "after_header": path, "before": before[0] or "", "after": content})
 

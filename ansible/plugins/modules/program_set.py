@@ -25,9 +25,11 @@ options:
     type: path
     default: /run/drumline-supervisor/supervisor.sock
   ready_timeout:
-    description: Seconds that a process may take to be ready.
+    description:
+      - Seconds that a process may take to be ready. More than drumline-run allows it (I(--ready-within)), which ends a
+        process that takes longer, so that what is reported is its end and its log.
     type: int
-    default: 100
+    default: 630
   settle:
     description: Seconds that what was restarted must stay up.
     type: int
@@ -35,7 +37,16 @@ options:
 author: Drumline
 """
 
+EXAMPLES = """
+- name: Run the workers and the web, each queue served all the while
+  program_set:
+    waves: [[worker-high-1, worker-low-1], [worker-high-2, worker-low-2], ["web:web-0"], ["web:web-1"], ["web:web-2"]]
+    settle: 10
+"""
+
 RETURN = """
+changed: {description: Whether anything was restarted or stopped., type: bool, returned: always}
+diff: {description: Why each process was or would be restarted., type: dict, returned: always}
 restarted: {description: Processes that were started or restarted., type: list, returned: always}
 stopped: {description: Programs that were stopped., type: list, returned: always}
 """
@@ -47,7 +58,7 @@ import socket
 import time
 import xmlrpc.client
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -77,10 +88,12 @@ class _Transport(xmlrpc.client.Transport):
         super().__init__()
         self._path = path
 
-    def make_connection(self, host: str) -> http.client.HTTPConnection:
-        if not self._connection or self._connection[1] is None:
-            self._connection = host, _Connection(self._path)
-        return self._connection[1]
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        _, connection = self._connection
+        if connection is None:
+            connection = _Connection(self._path)
+            self._connection = host, connection
+        return connection
 
 
 class ProgramError(Exception):
@@ -121,7 +134,8 @@ class Programs:
         self._folder = os.path.dirname(path)
         self._ready_timeout = ready_timeout
         self._transport = _Transport(path)
-        self._rpc = xmlrpc.client.ServerProxy("http://localhost", transport=self._transport).supervisor
+        # XML-RPC types nothing.
+        self._rpc: Any = xmlrpc.client.ServerProxy("http://localhost", transport=self._transport).supervisor
 
     def close(self) -> None:
         """Hang up."""
@@ -144,11 +158,11 @@ class Programs:
                 raise ProgramError(f"supervisord rejects its configuration: {error.faultString}") from error
         self._configurations = {_name(one): one for one in self._rpc.getAllConfigInfo()}
 
-    def states(self) -> dict[str, dict]:
+    def states(self) -> dict[str, dict[str, Any]]:
         """What supervisor says of each process, by name."""
         return {_name(one): one for one in self._rpc.getAllProcessInfo()}
 
-    def stale(self, name: str, states: dict[str, dict]) -> str | None:
+    def stale(self, name: str, states: dict[str, dict[str, Any]]) -> str | None:
         """Why a process must be restarted, or None."""
         group = name.partition(":")[0]
         if group in self.added or name not in states:
@@ -217,7 +231,7 @@ class Programs:
                 return
             time.sleep(_LOOK)
 
-    def ready(self, name: str, states: dict[str, dict]) -> bool:
+    def ready(self, name: str, states: dict[str, dict[str, Any]]) -> bool:
         """Whether a process has said so in its present life."""
         one = states[name]
         try:
@@ -246,7 +260,9 @@ def _name(one: dict[str, str]) -> str:
     return one["name"] if one["name"] == one["group"] else f"{one['group']}:{one['name']}"
 
 
-def bring(waves: list[list[str]], path: str, ready_timeout: float, *, check_mode: bool, settle: float = 0) -> dict:
+def bring(
+    waves: list[list[str]], path: str, ready_timeout: float, *, check_mode: bool, settle: float = 0
+) -> dict[str, Any]:
     """Restart what is stale, wave by wave, stop what is left over, and tell both."""
     names = [name for wave in waves for name in wave]
     if check_mode and not os.path.exists(path):
@@ -280,7 +296,7 @@ def main() -> None:
         argument_spec={
             "waves": {"type": "list", "elements": "list", "required": True},
             "socket": {"type": "path", "default": "/run/drumline-supervisor/supervisor.sock"},
-            "ready_timeout": {"type": "int", "default": 100},
+            "ready_timeout": {"type": "int", "default": 630},
             "settle": {"type": "int", "default": 0},
         },
         supports_check_mode=True,

@@ -45,7 +45,23 @@ options:
 author: Drumline
 """
 
+EXAMPLES = """
+- name: Run the workers and beat, each queue served all the while, and stop what else of Drumline runs
+  unit_set:
+    waves:
+      - [drumline-worker@high-1.service, drumline-worker@low-1.service]
+      - [drumline-worker@high-2.service, drumline-worker@low-2.service]
+      - [drumline-beat.service]
+    owned: [drumline-worker@*.service, drumline-beat.service]
+    enabled: [drumline.target]
+    settle: 10
+"""
+
 RETURN = """
+changed: {description: Whether anything was restarted, stopped or enabled., type: bool, returned: always}
+diff: {description: Why each unit was or would be restarted., type: dict, returned: always}
+enabled: {description: Targets that were enabled and started., type: list, returned: always}
+units: {description: Units that did not become or stay active., type: list, returned: on failure}
 restarted: {description: Units that were started or restarted., type: list, returned: always}
 stopped: {description: Units that were stopped., type: list, returned: always}
 """
@@ -77,7 +93,7 @@ class Units:
         code, out, err = self.module.run_command(["systemctl", "--no-ask-password", *arguments])
         if check and code != 0:
             self.module.fail_json(msg=f"systemctl {' '.join(arguments)}: {err.strip() or out.strip()}")
-        return out
+        return str(out)
 
     def show(self, names: list[str]) -> dict[str, dict[str, str]]:
         """The properties of units by name; a property that comes in several lines keeps them."""
