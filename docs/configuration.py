@@ -176,9 +176,13 @@ def keys(values: dict[str, Any], described: tuple[tuple[str, str], ...]) -> Iter
         if key in values:
             yield Variable(key, kind_of(values[key]), code(as_text(values[key])), sentence(meaning))
         else:
-            default = ", ".join(f"{name}: {as_text(each[key])}" for name, each in values.items())
-            kind = kind_of(next(iter(values.values()))[key])
-            yield Variable(f"<name>.{key}", kind, code(default), sentence(meaning))
+            given = {name: each[key] for name, each in values.items() if key in each}
+            # What few give, or at length, is read where it is given.
+            short = len(given) == len(values) and all("{" not in str(value) for value in given.values())
+            default = code(", ".join(f"{name}: {as_text(value)}" for name, value in given.items())) if short else ""
+            # A number that follows from another is written as an expression.
+            kind = next((kind_of(value) for value in given.values() if "{{" not in str(value)), "int")
+            yield Variable(f"<name>.{key}", kind, default, sentence(meaning))
 
 
 def roles() -> list[Path]:

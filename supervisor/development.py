@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import yaml
 from jinja2 import StrictUndefined, Template
+from jinja2.nativetypes import NativeEnvironment
 
 PROJECT = Path(__file__).resolve().parent.parent
 APP = PROJECT / "app"
@@ -56,28 +57,49 @@ WORTH_SAYING = re.compile(r"exited: |gave up: |killing |can't ")
 COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def process_model() -> dict[str, Any]:
-    """Return what the configuration is made from: the model's queues with one instance each."""
-    model = yaml.safe_load((ANSIBLE / "group_vars/all/processes.yml").read_text())
-    contract = yaml.safe_load((ANSIBLE / "group_vars/all/contract.yml").read_text())
-    rules = runpy.run_path(str(ANSIBLE / "plugins/filter/process_model.py"))
-    queues = model["app_queues"]
-    timeout = int(Template(model["app_visibility_timeout"], undefined=StrictUndefined).render(model))
-    if problems := rules["queue_problems"](queues, timeout):
+def process_model(ports: dict[str, int]) -> dict[str, Any]:
+    """Return what the configuration is made from: the model's processes, one instance of each."""
+    variables: dict[str, Any] = {}
+    for name in ("contract", "processes"):
+        variables |= yaml.safe_load((ANSIBLE / f"group_vars/all/{name}.yml").read_text())
+    model, files = (runpy.run_path(str(ANSIBLE / f"plugins/filter/process_{name}.py")) for name in ("model", "files"))
+    queues = variables["app_queues"]
+    timeout = int(filled_in(variables["app_visibility_timeout"], variables))
+    if problems := model["queue_problems"](queues, timeout):
         sys.exit("\n".join(problems))
+    kinds = filled_in(variables["app_processes"], variables)
     once = {name: {**numbers, "instances": 1} for name, numbers in queues.items()}
-    return {
-        "app_celery": contract["app_celery"],
-        "visibility_timeout": timeout,
-        "workers": rules["worker_instances"](once, list(once)),
+    processes = model["processes"](kinds, list(kinds), once, list(once))
+    limits = {
+        "CELERY_TASK_SOFT_TIME_LIMIT": str(max(queue["soft_time_limit"] for queue in queues.values())),
+        "CELERY_TASK_TIME_LIMIT": str(max(queue["time_limit"] for queue in queues.values())),
+        "CELERY_VISIBILITY_TIMEOUT": str(timeout),
     }
+    return {"limits": limits, "programs": files["development_programs"](processes, kinds, ports)}
 
 
-def environment(ports: dict[str, int], visibility_timeout: int) -> dict[str, str]:
+def configuration(model: dict[str, Any], ports: dict[str, int]) -> str:
+    """Return supervisord's configuration."""
+    text = (PROJECT / "supervisor/development.conf").read_text()
+    return str(Template(text, undefined=StrictUndefined, trim_blocks=True).render(model, ports=ports))
+
+
+def filled_in(value: Any, variables: dict[str, Any]) -> Any:
+    """Return a value of the process model with the variables in it filled in, as Ansible does."""
+    if isinstance(value, dict):
+        return {key: filled_in(inner, variables) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [filled_in(inner, variables) for inner in value]
+    if not isinstance(value, str) or "{{" not in value:
+        return value
+    return NativeEnvironment(undefined=StrictUndefined).from_string(value).render(variables)
+
+
+def environment(ports: dict[str, int], limits: dict[str, str]) -> dict[str, str]:
     """Return what the processes, and a developer's second terminal, need beyond what they have."""
     return {
         "CELERY_BROKER_URL": f"redis://127.0.0.1:{ports['redis']}/0",
-        "CELERY_VISIBILITY_TIMEOUT": str(visibility_timeout),
+        **limits,
         "DATABASE_URL": f"sqlite:///{quote(str(STATE / 'db.sqlite3'))}",
         "DJANGO_SETTINGS_MODULE": "config.settings.development",
         "EMAIL_HOST": "127.0.0.1",
@@ -226,11 +248,10 @@ def main(first_port: int) -> None:
     refuse_a_second_one()
     refuse_taken_ports(ports)
     LOG.mkdir(exist_ok=True)
-    model = process_model()
-    own = environment(ports, model["visibility_timeout"])
+    model = process_model(ports)
+    own = environment(ports, model["limits"])
     ENVIRONMENT.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in own.items()))
-    template = Template((PROJECT / "supervisor/development.conf").read_text(), undefined=StrictUndefined)
-    CONFIGURATION.write_text(template.render(model, ports=ports))
+    CONFIGURATION.write_text(configuration(model, ports))
     env = os.environ | own
     print("Migrating the database ...", flush=True)
     prepare = ["python", "manage.py", "shell", "--verbosity=0", "--command", PREPARE]

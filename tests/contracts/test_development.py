@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 import pytest
-from jinja2 import StrictUndefined, Template
 
 from tests.support.paths import PROJECT
 from tests.support.rendering import Playbooks
@@ -36,9 +35,8 @@ def launcher() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def configuration(launcher: dict[str, Any]) -> configparser.RawConfigParser:
     ports = {use: number for number, use in enumerate(launcher["PORTS"], start=1)}
-    template = Template((PROJECT / "supervisor/development.conf").read_text(), undefined=StrictUndefined)
     parser = configparser.RawConfigParser()
-    parser.read_string(template.render(launcher["process_model"](), ports=ports))
+    parser.read_string(launcher["configuration"](launcher["process_model"](ports), ports))
     return parser
 
 
@@ -102,7 +100,7 @@ def test_the_environment_is_what_the_settings_read_with_the_visibility_timeout_o
     launcher: dict[str, Any], playbooks: Playbooks
 ) -> None:
     ports = dict.fromkeys(launcher["PORTS"], 1)
-    given = launcher["environment"](ports, launcher["process_model"]()["visibility_timeout"])
+    given = launcher["environment"](ports, launcher["process_model"](ports)["limits"])
     listing = subprocess.run(
         [sys.executable, "-m", "config.env", "config.settings.development"],
         cwd=PROJECT / "app",
@@ -114,4 +112,8 @@ def test_the_environment_is_what_the_settings_read_with_the_visibility_timeout_o
     read = {variable["name"] for variable in json.loads(listing.stdout)}
 
     assert set(given) - read == {"PATH", "PYTHONUNBUFFERED", "SITE"}
-    assert given["CELERY_VISIBILITY_TIMEOUT"] == str(playbooks.value("app_release", "app_visibility_timeout"))
+    hosts = playbooks.value("app_release", "app_release_env")
+    limits = {
+        name: value for name, value in given.items() if name.startswith("CELERY_") and name != "CELERY_BROKER_URL"
+    }
+    assert limits == {name: str(value) for name, value in hosts.items() if name.startswith("CELERY_")}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from django.conf import settings
 
+from tests.conftest import SECRETS
 from tests.support.paths import PROJECT
 from tests.support.rendering import Playbooks, load
 
@@ -274,11 +275,40 @@ def test_no_program_names_a_secret(supervisor_files: dict[str, str]) -> None:
     assert "secret-of-" not in "".join(supervisor_files.values())
 
 
-def test_no_unit_starts_a_shell_or_a_relative_path() -> None:
-    for path in Path(PROJECT, "systemd").glob("*.service"):
-        for command in re.findall(r"^Exec\w+=(.*)$", path.read_text(), flags=re.MULTILINE):
-            assert re.match(r"[-@:+!]*/", command), f"{path.name}: {command} has no absolute path"
-            assert not re.search(r"/(ba)?sh ", command), f"{path.name}: {command} starts a shell"
+def test_no_unit_starts_a_shell_or_a_relative_path(service_files: dict[str, str]) -> None:
+    for path, text in service_files.items():
+        for command in re.findall(r"^Exec(?!Paths)\w+=(.*)$", text, flags=re.MULTILINE):
+            assert re.match(r"[-@:+!]*/", command), f"{path}: {command} has no absolute path"
+            assert not re.search(r"/(ba)?sh ", command), f"{path}: {command} starts a shell"
+
+
+def test_a_unit_starts_from_the_folder_of_a_release_and_from_no_link_that_moves() -> None:
+    known = Playbooks(
+        "production",
+        "app1.example.com",
+        __app_services_resolved={"stdout_lines": ["/opt/drumline/releases/1d", "/opt/drumline/flower/2e"]},
+        **SECRETS,
+    )
+    services = {
+        file["path"]: file["content"]
+        for file in known.value("app_services", "__app_services_files")
+        if file["path"].endswith(".service") and "ExecStart=/opt" in file["content"]
+    }
+
+    assert len(services) == 5
+    for path, text in services.items():
+        release = "/opt/drumline/flower/2e" if "flower" in path else "/opt/drumline/releases/1d"
+        assert directive(text, "WorkingDirectory") == release
+        assert directive(text, "ExecStart").startswith(f"{release}/.venv/bin/")
+        assert "/current" not in text
+
+
+def test_what_supervisor_runs_finds_the_release_itself_so_that_a_deploy_changes_no_program(
+    programs: dict[str, Program],
+) -> None:
+    for name, one in programs.items():
+        assert one.command.startswith(f"{one.settings['directory']}/.venv/bin/"), name
+        assert one.settings["directory"].endswith("/current"), name
 
 
 def test_no_unit_template_decides_anything() -> None:

@@ -67,6 +67,18 @@ def test_no_process_has_restarted_since_it_was_started(host: Host, services: lis
     assert {name: count for name, count in restarts.items() if count != "0"} == {}
 
 
+def test_every_process_runs_from_the_folder_of_a_release_and_from_no_link_that_moves(
+    host: Host, services: list[str]
+) -> None:
+    by_link = {}
+    for name in services:
+        process = properties(host, name, "MainPID")["MainPID"]
+        command = host.check_output(f"tr '\\0' ' ' < /proc/{process}/cmdline")
+        if "/opt/drumline/" in command and "/current/" in command:
+            by_link[name] = command
+    assert by_link == {}
+
+
 def test_the_sandbox_is_in_force_as_systemd_sees_it(host: Host, services: list[str]) -> None:
     open_doors = {}
     for name, shown in properties(host, services, *SANDBOX).items():

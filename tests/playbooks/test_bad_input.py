@@ -65,7 +65,10 @@ def model(**changes: Any) -> dict[str, Any]:
 # Of input that Ansible or the first look at the host refuses, one at a time is told.
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a missing secret": ({"vault_redis_app_password": ""}, "The secret vault_redis_app_password is missing or empty"),
-    "a value of the wrong type": ({"app_web": {"processes": "many"}}, "app_services_web"),
+    "a value of the wrong type": (
+        {"app_web": {"processes": "many"}},
+        "app_web.processes is many. It must be a whole number of at least 1",
+    ),
     "an unsupported distribution": ({"preflight_distributions": {"Debian": ["99"]}}, "Supported are Debian 99"),
 }
 

@@ -23,7 +23,7 @@ HOST = {
     "groups": ["worker", "beat"],
     "served": list(QUEUES),
     "memory_mb": 8000,
-    "reserved_mb": 512,
+    "needed_mb": 3072,
     "beat_hosts": 1,
 }
 
@@ -86,8 +86,7 @@ def test_a_host_that_serves_an_undeclared_queue_is_named() -> None:
 
 def test_workers_that_need_more_memory_than_their_host_has_are_refused_with_both_figures() -> None:
     problems = process_model.fleet_problems([HOST | {"memory_mb": 1000}], QUEUES)
-    needed = 512 + sum(queue["instances"] * queue["memory_mb"] for queue in QUEUES.values())
-    assert problems[0].startswith(f"app1 has 1000 MB of memory, but its processes may use {needed} MB")
+    assert problems[0].startswith("app1 has 1000 MB of memory, but its processes may use 3072 MB")
 
 
 def test_two_beat_hosts_are_refused_unless_the_model_asks_for_two() -> None:
@@ -99,8 +98,9 @@ def test_two_beat_hosts_are_refused_unless_the_model_asks_for_two() -> None:
 
 
 def test_workers_restart_one_instance_of_each_queue_at_a_time() -> None:
-    waves = process_model.restart_waves(process_model.worker_instances(QUEUES, ["high", "low"]))
-    assert waves == [
+    kinds = {"worker": {"group": "worker", "queues": True, "command": "celery", "ready": "notify", "stop": 30}}
+    workers = process_model.processes(kinds, ["worker"], QUEUES, ["high", "low"])
+    assert process_model.restart_waves(workers) == [
         ["drumline-worker@high-1.service", "drumline-worker@low-1.service"],
         ["drumline-worker@high-2.service", "drumline-worker@low-2.service"],
     ]

@@ -98,6 +98,8 @@ class Application:
             "EMAIL_PORT": "1",
             "EMAIL_USE_TLS": "false",
             "DEFAULT_FROM_EMAIL": "Drumline <no-reply@test.example>",
+            "CELERY_TASK_SOFT_TIME_LIMIT": "1500",
+            "CELERY_TASK_TIME_LIMIT": "1800",
             "CELERY_VISIBILITY_TIMEOUT": "7200",
             "WEB_CONCURRENCY": "1",
             "WEB_THREADS": "8",

@@ -7,6 +7,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
+Kind = dict[str, Any]
 Queue = dict[str, Any]
 Host = dict[str, Any]
 
@@ -21,6 +22,21 @@ _NUMBERS = (
     "memory_mb",
     "cpu_weight",
 )
+# Of what a kind of process need not say.
+_DEFAULTS: Kind = {
+    "environment": ["app", "secrets"],
+    # After a boot all start at once, and on a slow host ending a start that is under way would only begin it again.
+    "ready_within": 600,
+    "root": "/opt/drumline",
+    "sandbox": [],
+    "socket": "",
+    "steady": False,
+    "units": [],
+    "variables": {},
+    "watchdog": None,
+}
+_KNOWN = {*_DEFAULTS, *("command", "connections", "connections_per_task", "development", "group", "instances")}
+_KNOWN |= {"memory_mb", "queues", "ready", "stop"}
 _HIGHEST_CPU_WEIGHT = 10000
 _HIGHEST_NICE = 19
 _CHAIN = ("soft_time_limit", "time_limit", "drain_timeout")
@@ -29,18 +45,73 @@ _CHAIN = ("soft_time_limit", "time_limit", "drain_timeout")
 def worker_instances(queues: dict[str, Queue], served: list[str]) -> list[dict[str, Any]]:
     """One entry for each worker unit of a host: its queue's numbers, `queue`, `number` and `name` (high-1)."""
     return [
-        {**queues[queue], "queue": queue, "number": number, "name": f"{queue}-{number}"}
+        {"queue": queue, **queues[queue], "number": number, "name": f"{queue}-{number}"}
         for queue in served
         for number in range(1, queues[queue]["instances"] + 1)
     ]
 
 
-def restart_waves(instances: list[dict[str, Any]], name: str = "drumline-worker@{}.service") -> list[list[str]]:
-    """Workers in the order of their restart: the first of every queue, then the second of every queue."""
-    numbers = sorted({instance["number"] for instance in instances})
+def kinds_on(kinds: dict[str, Kind], groups: list[str]) -> list[str]:
+    """Names of the kinds of process that a host with these groups runs."""
+    return [name for name, kind in kinds.items() if kind["group"] in groups]
+
+
+def processes(
+    kinds: dict[str, Kind], wanted: list[str], queues: dict[str, Queue], served: list[str]
+) -> list[dict[str, Any]]:
+    """Every process of a host that runs the wanted kinds, in the order of the model, with all that is said of it.
+
+    Beside the keys of its kind: `kind`, `instance` ("" of a single one), `number` of the instance, `unit` and `program`
+    (its names under systemd and supervisor), `drain` (seconds, or None) and `numbers` (those of its queue, or nothing).
+    """
+    known = [queue for queue in served if queue in queues]
     return [
-        [name.format(instance["name"]) for instance in instances if instance["number"] == number] for number in numbers
+        _process(name, kind, number, numbers) | {"nice": cpu_nice(numbers, queues) if numbers else None}
+        for name, kind in kinds.items()
+        if name in wanted
+        for number, numbers in (
+            [(instance["number"], instance) for instance in worker_instances(queues, known)]
+            if kind.get("queues")
+            else [(number, {}) for number, _ in enumerate(kind.get("instances", [""]), start=1)]
+        )
     ]
+
+
+def _process(name: str, kind: Kind, number: int, numbers: dict[str, Any]) -> dict[str, Any]:
+    instance = numbers.get("name") or kind.get("instances", [""])[number - 1]
+    at = "@" if instance else ""
+    dash = f":{name}-" if kind.get("socket") else "-" if instance else ""
+    return {
+        **_DEFAULTS,
+        **kind,
+        "kind": name,
+        "instance": instance,
+        "number": number,
+        "numbers": numbers,
+        "unit_file": f"drumline-{name}{at}.service",
+        "unit": f"drumline-{name}{at}{instance}.service",
+        "program": f"{name}{dash}{instance}",
+        "drain": numbers.get("drain_timeout"),
+        "memory_mb": int(numbers.get("memory_mb") or kind["memory_mb"]),
+        "connections": kind.get("connections", 0) + kind.get("connections_per_task", 0) * numbers.get("concurrency", 0),
+    }
+
+
+def restart_waves(processes: list[dict[str, Any]], manager: str = "systemd") -> list[list[str]]:
+    """Units or programs in the order of their restart: of each kind the first instance of every queue, then the second."""
+    waves: dict[tuple[str, int], list[str]] = {}
+    for process in processes:
+        kind, number = process["kind"], process["number"]
+        wave = waves.setdefault((kind, number), [])
+        if process["socket"] and number == 1:
+            # What holds the socket comes first; supervisor's holder is a member of its own.
+            if manager == "systemd":
+                wave.append(f"drumline-{kind}.socket")
+            else:
+                waves[kind, 0] = [f"{kind}:{kind}-0"]
+        wave.append(process["unit" if manager == "systemd" else "program"])
+    order = list(dict.fromkeys(kind for kind, _ in waves))
+    return [waves[key] for key in sorted(waves, key=lambda key: (order.index(key[0]), key[1]))]
 
 
 def cpu_nice(instance: dict[str, Any], queues: dict[str, Queue]) -> int:
@@ -87,11 +158,52 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
     return problems
 
 
+def number_problems(name: str, values: dict[str, Any], keys: list[str]) -> list[str]:
+    """Which of the numbers of a variable are missing or none."""
+    return [
+        f"{name}.{key} is {values.get(key, 'missing')}. It must be a whole number of at least 1."
+        for key in keys
+        if not isinstance(values.get(key), int) or isinstance(values.get(key), bool) or values[key] < 1
+    ]
+
+
+def kind_problems(kinds: dict[str, Kind]) -> list[str]:
+    """What is wrong with the kinds of process themselves."""
+    problems = []
+    for name, kind in kinds.items():
+        at = f"app_processes.{name}"
+        if not _NAME.fullmatch(name):
+            problems.append(
+                f"app_processes has a kind named {name!r}. Unit names contain it: use lower-case letters, digits and _."
+            )
+        if unknown := sorted(set(kind) - _KNOWN):
+            problems.append(
+                f"{at} has the unknown key {unknown[0]}. Known keys are {', '.join(sorted(_KNOWN))}. Correct or remove it."
+            )
+        problems += [f"{at}.{key} is missing. Set it." for key in ("group", "command") if not kind.get(key)]
+        if kind.get("ready") not in ("notify", "start"):
+            problems.append(f"{at}.ready is {kind.get('ready', 'missing')}. It must be notify or start.")
+        problems += number_problems(at, kind, ["stop"] if kind.get("queues") else ["stop", "memory_mb"])
+    return problems
+
+
+def fleet_host(variables: Any) -> Host:
+    """What fleet_problems looks at, from the variables of a host."""
+    return {
+        "name": variables["inventory_hostname"],
+        "groups": variables["group_names"],
+        "served": variables["app_queues_served"],
+        "memory_mb": variables["ansible_facts"].get("memtotal_mb", 0),
+        "needed_mb": sum(process["memory_mb"] for process in variables["fleet_processes"]),
+        "beat_hosts": variables["app_beat"]["hosts"],
+    }
+
+
 def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
     """What is wrong between the process model and the hosts that are to run it.
 
-    Each host is a dict with `name`, `groups`, `served` (queues of its workers), `memory_mb` (its RAM), `reserved_mb`
-    (what else of the model runs there) and `beat_hosts` (how many beat hosts the inventory asks for).
+    Each host is a dict with `name`, `groups`, `served` (queues of its workers), `memory_mb` (its RAM), `needed_mb` (what
+    its processes may take) and `beat_hosts` (how many beat hosts the inventory asks for).
     """
     problems = []
     workers = [host for host in hosts if "worker" in host["groups"]]
@@ -109,14 +221,9 @@ def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
         if not any(queue in host["served"] for host in workers)
     ]
     for host in hosts:
-        needed = host["reserved_mb"] + sum(
-            queues[queue]["instances"] * queues[queue]["memory_mb"]
-            for queue in (host["served"] if "worker" in host["groups"] else [])
-            if queue in queues
-        )
-        if needed > host["memory_mb"]:
+        if host["needed_mb"] > host["memory_mb"]:
             problems.append(
-                f"{host['name']} has {host['memory_mb']} MB of memory, but its processes may use {needed} MB."
+                f"{host['name']} has {host['memory_mb']} MB of memory, but its processes may use {host['needed_mb']} MB."
                 f" Lower memory_mb or instances in app_queues, serve fewer queues there (app_queues_served), or use a larger host."
             )
     beat = [host["name"] for host in hosts if "beat" in host["groups"]]
@@ -135,9 +242,12 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """The filters by name."""
         return {
-            "cpu_nice": cpu_nice,
+            "fleet_host": fleet_host,
             "fleet_problems": fleet_problems,
+            "kind_problems": kind_problems,
+            "kinds_on": kinds_on,
+            "number_problems": lambda values, name, keys: number_problems(name, values, keys),
+            "processes": processes,
             "queue_problems": queue_problems,
             "restart_waves": restart_waves,
-            "worker_instances": worker_instances,
         }

@@ -19,6 +19,10 @@ with env.together():
     # Seconds after which Redis gives an unacknowledged message to another worker. It must exceed the longest time
     # limit and drain timeout; RabbitMQ's own `consumer_timeout` must, too.
     VISIBILITY_TIMEOUT = env.integer("CELERY_VISIBILITY_TIMEOUT", example="7200", at_least=1)
+    # Seconds that a task may take at most: those of the queue with the longest tasks. A worker is started with its own
+    # queue's, which are shorter.
+    CELERY_TASK_SOFT_TIME_LIMIT = env.integer("CELERY_TASK_SOFT_TIME_LIMIT", example="1500", at_least=1)
+    CELERY_TASK_TIME_LIMIT = env.integer("CELERY_TASK_TIME_LIMIT", example="1800", at_least=1)
     # The site's: of the schedule below, and of what people see.
     TIME_ZONE = env.time_zone("DJANGO_TIME_ZONE", example="UTC")
 
@@ -70,8 +74,6 @@ CELERY_TASK_ACKS_LATE = True
 # A task whose child process died is acknowledged as failed. Requeueing it has no bound: a task that kills its
 # process would do so for ever.
 CELERY_TASK_REJECT_ON_WORKER_LOST = False
-CELERY_TASK_SOFT_TIME_LIMIT = 1500
-CELERY_TASK_TIME_LIMIT = 1800
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_ALWAYS_EAGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

@@ -7,6 +7,8 @@ from config import env
 env.provide(
     ADMIN_SECOND_FACTOR="optional",
     CELERY_BROKER_URL="redis://127.0.0.1:6379/0",
+    CELERY_TASK_SOFT_TIME_LIMIT="1500",
+    CELERY_TASK_TIME_LIMIT="1800",
     CELERY_VISIBILITY_TIMEOUT="7200",
     DATABASE_URL=f"sqlite:///{Path(__file__).resolve().parents[2] / 'development.sqlite3'}",
     DEFAULT_FROM_EMAIL="Drumline <no-reply@localhost>",

@@ -6,6 +6,8 @@ env.provide(
     ADMIN_SECOND_FACTOR="optional",
     # A port that nothing listens on: a unit test that reaches for the broker fails.
     CELERY_BROKER_URL="redis://127.0.0.1:1/0",
+    CELERY_TASK_SOFT_TIME_LIMIT="1500",
+    CELERY_TASK_TIME_LIMIT="1800",
     CELERY_VISIBILITY_TIMEOUT="7200",
     DATABASE_URL="sqlite:///:memory:",
     DEFAULT_FROM_EMAIL="Drumline <no-reply@test.example>",

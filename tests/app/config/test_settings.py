@@ -21,6 +21,8 @@ PRODUCTION = {
     "DJANGO_TIME_ZONE": "UTC",
     "DATABASE_URL": "postgresql://drumline:p@127.0.0.1:1/drumline",
     "CELERY_BROKER_URL": "redis://app:p@127.0.0.1:1/0",
+    "CELERY_TASK_SOFT_TIME_LIMIT": "1500",
+    "CELERY_TASK_TIME_LIMIT": "1800",
     "CELERY_VISIBILITY_TIMEOUT": "7200",
     "EMAIL_HOST": "127.0.0.1",
     "EMAIL_PORT": "25",
@@ -84,6 +86,8 @@ def test_the_variables_of_a_settings_module_can_be_listed_without_an_environment
     assert secrets == {
         "ADMIN_SECOND_FACTOR": False,
         "CELERY_BROKER_URL": True,
+        "CELERY_TASK_SOFT_TIME_LIMIT": False,
+        "CELERY_TASK_TIME_LIMIT": False,
         "CELERY_VISIBILITY_TIMEOUT": False,
         "CRM_TOKEN": True,
         "CRM_URL": False,
