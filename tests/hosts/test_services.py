@@ -71,9 +71,8 @@ def test_every_process_runs_from_the_folder_of_a_release_and_from_no_link_that_m
     host: Host, services: list[str]
 ) -> None:
     by_link = {}
-    for name in services:
-        process = properties(host, name, "MainPID")["MainPID"]
-        command = host.check_output(f"tr '\\0' ' ' < /proc/{process}/cmdline")
+    for name, unit in properties(host, services, "MainPID").items():
+        command = host.check_output(f"tr '\\0' ' ' < /proc/{unit['MainPID']}/cmdline")
         if "/opt/drumline/" in command and "/current/" in command:
             by_link[name] = command
     assert by_link == {}
