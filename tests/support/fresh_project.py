@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.support.application import Process
 from tests.support.paths import BIN, PROJECT, PYTHON
@@ -65,7 +66,7 @@ class FreshProject:
     def celery(self, *args: str) -> Process:
         return self.start(str(BIN / "celery"), "-A", "site1", *args)
 
-    def rows(self, columns: str = "state, attempt") -> list[tuple]:
+    def rows(self, columns: str = "state, attempt") -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.folder / "db.sqlite3", timeout=20) as database:
             return database.execute(f"SELECT {columns} FROM drumline_ledger ORDER BY created_at").fetchall()
 
