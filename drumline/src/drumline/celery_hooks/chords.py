@@ -6,6 +6,7 @@ before it is believed, and the body's row is written in the transaction that end
 """
 
 from collections.abc import Iterator
+from functools import wraps
 from typing import Any
 
 from celery import states
@@ -22,7 +23,7 @@ logger = get_logger(__name__)
 
 def install() -> None:
     """Count the members of every chord so."""
-    DatabaseBackend.on_chord_part_return = on_chord_part_return
+    DatabaseBackend.on_chord_part_return = wraps(DatabaseBackend.on_chord_part_return)(on_chord_part_return)
 
 
 def on_chord_part_return(backend: Any, request: Any, _state: str, _result: Any, **_: Any) -> None:

@@ -23,6 +23,7 @@ class Pulse(bootsteps.StartStopStep):
         super().__init__(parent, **kwargs)
         self._stopped = -PAUSE
         drop_what_is_no_request(parent)
+        leave_a_lost_connection(parent)
 
     def start(self, parent: Any) -> None:
         """Beat from now on."""
@@ -70,3 +71,20 @@ def drop_what_is_no_request(consumer: Any) -> None:
         return on_message
 
     consumer.create_task_handler = create_task_handler
+
+
+def leave_a_lost_connection(consumer: Any) -> None:
+    """Have a consumer that lost Redis leave the old connection as it is, as Celery did before 5.7.
+
+    Celery 5.7.0 closes it after taking it apart. kombu then returns what is not acknowledged through a connection that
+    no longer knows its host, and that error ends the worker, in the middle of its tasks.
+    """
+    on_lost = consumer.on_connection_error_after_connected
+
+    def on_connection_error_after_connected(error: Exception) -> Any:
+        lost = consumer.connection
+        if lost is not None and lost.transport.driver_type == "redis":
+            lost.close = lambda: None
+        return on_lost(error)
+
+    consumer.on_connection_error_after_connected = on_connection_error_after_connected

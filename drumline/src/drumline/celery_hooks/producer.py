@@ -35,6 +35,7 @@ def install() -> None:
     """
     acquire, send_task = Celery.producer_or_acquire, Celery.send_task
 
+    @wraps(acquire)
     def producer_or_acquire(app: Celery, producer: Any = None) -> AbstractContextManager[Any]:
         # Celery asks twice for each task of a group.
         if isinstance(producer, LedgerProducer):

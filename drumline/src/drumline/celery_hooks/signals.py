@@ -13,6 +13,7 @@ from django.db import close_old_connections
 from drumline import storable
 from drumline.celery_hooks import controller, envelopes, pools
 from drumline.celery_hooks.consumer import Pulse
+from drumline.celery_hooks.versions import untested
 from drumline.ledger import ends
 from drumline.logs import get_logger
 from drumline.message import ledger_id
@@ -35,6 +36,7 @@ def connect() -> None:
     for signal, handler in (
         (signals.celeryd_init, prepare_consumer),
         (signals.celeryd_init, warn_of_protocol),
+        (signals.celeryd_init, warn_of_versions),
         (signals.worker_init, check_before_start),
         (signals.celeryd_after_setup, watch_requests),
         (signals.worker_ready, begin_life),
@@ -123,6 +125,12 @@ def warn_of_protocol(conf: Any, **_: Any) -> None:
     """Say at the start that no task is kept."""
     if conf.task_protocol != PROTOCOL:
         logger.error("ledger_not_used", reason=f"CELERY_TASK_PROTOCOL is not {PROTOCOL}, so no task is durable")
+
+
+def warn_of_versions(**_: Any) -> None:
+    """Say at the start that something may have moved under the hooks."""
+    for line in untested():
+        logger.warning("version_not_tested", reason=line)
 
 
 def discard_revoked(request: Any, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002  Celery's name

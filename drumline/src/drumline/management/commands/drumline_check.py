@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, transaction
 
 from drumline.application import application
+from drumline.celery_hooks.versions import untested
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems, pooling_problems
 from drumline.preflight.queues import routing_notes, serving_problems, waiting_problems
@@ -53,7 +54,7 @@ class Command(BaseCommand):
                     problems += beat.unserved_schedules(served) if beat is not None else ()
         except (DatabaseError, InterfaceError) as error:
             self.stdout.write(f"note: the database could not be checked: {error}".strip())
-        notes = (settings_notes(application()), task_notes(application()), routing_notes(application()))
+        notes = (untested(), settings_notes(application()), task_notes(application()), routing_notes(application()))
         for note in (note for each in notes for note in _read("the settings", each)):
             self.stdout.write(f"note: {note}")
         if problems:
