@@ -66,6 +66,10 @@ test-python: bootstrap-test ## Tests that need no test host: application, contra
 	cd drumline && pytest $(SIDE_BY_SIDE) auto
 	pytest $(SIDE_BY_SIDE) $(PROCESSES) tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration tests/faults
 
+.PHONY: test-matrix
+test-matrix: bootstrap-test ## Run the package over every supported Python, Django and Celery that this machine has, in an hour: ONLY=3.13-6.1-5.7
+	cd drumline && nox $(if $(ONLY),--session 'suite($(ONLY))')
+
 .PHONY: coverage
 coverage: bootstrap-test ## Measure which branches of app/ and the package those tests reach, in every process that they start
 	pytest tests/app tests/integration --cov $(CURDIR)/app --cov $(CURDIR)/drumline/src
@@ -85,7 +89,7 @@ bench: bootstrap-test ## Run the benchmarks against Celery without the ledger, i
 	python -m bench $(ONLY)
 
 .PHONY: test-all
-test-all: test faults test-browser ## And the site on Debian 12 with plain Ansible and without systemd, every role by itself on both, and a browser
+test-all: test test-matrix faults test-browser ## And the site on Debian 12 with plain Ansible and without systemd, every role by itself on both, and a browser
 	BAD_RELEASES=all ROTATION=all ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
 	tests/molecule/run test supervisor 13
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.application import Process
-from tests.support.paths import BIN, PROJECT, PYTHON
+from tests.support.paths import PROJECT, PYTHON
 
 # What Celery's own documentation has every Django project write.
 CELERY = {
@@ -26,17 +26,23 @@ app.autodiscover_tasks()
 
 
 class FreshProject:
-    """A project on SQLite, with the package `drumline` and nothing else of this repository on its path."""
+    """A project on SQLite, with the package `drumline` and nothing else of this repository on its path.
 
-    def __init__(self, folder: Path, settings: str, files: Mapping[str, str]) -> None:
+    `python` is that of an environment in which the package is installed; without one it is copied to the path.
+    """
+
+    def __init__(self, folder: Path, settings: str, files: Mapping[str, str], *, python: Path | None = None) -> None:
         self.folder = folder / "project"
-        (folder / "lib").mkdir()
-        shutil.copytree(PROJECT / "drumline" / "src" / "drumline", folder / "lib" / "drumline")
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(folder / "lib")}
+        self.python = str(python or PYTHON)
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        if python is None:
+            (folder / "lib").mkdir()
+            shutil.copytree(PROJECT / "drumline" / "src" / "drumline", folder / "lib" / "drumline")
+            self.env["PYTHONPATH"] = str(folder / "lib")
         self.processes: list[Process] = []
         self.folder.mkdir()
         subprocess.run(
-            [PYTHON, str(BIN / "django-admin"), "startproject", "site1", str(self.folder)],
+            [self.python, "-m", "django", "startproject", "site1", str(self.folder)],
             env=self.env,
             check=True,
         )
@@ -49,7 +55,12 @@ class FreshProject:
 
     def manage(self, *args: str) -> str:
         result = subprocess.run(
-            [PYTHON, "manage.py", *args], cwd=self.folder, env=self.env, capture_output=True, text=True, check=False
+            [self.python, "manage.py", *args],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
@@ -61,10 +72,10 @@ class FreshProject:
         return process
 
     def relay(self) -> Process:
-        return self.start(PYTHON, "manage.py", "relay")
+        return self.start(self.python, "manage.py", "relay")
 
     def celery(self, *args: str) -> Process:
-        return self.start(str(BIN / "celery"), "-A", "site1", *args)
+        return self.start(self.python, "-m", "celery", "-A", "site1", *args)
 
     def rows(self, columns: str = "state, attempt") -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.folder / "db.sqlite3", timeout=20) as database:

@@ -2,6 +2,7 @@
 
 from html import unescape
 
+import celery
 import pytest
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
@@ -10,6 +11,9 @@ from drumline.beat.models import MissedRuns
 from drumline.models import DurableTask
 
 pytestmark = pytest.mark.django_db
+
+# Celery 5.7 says so itself.
+NEVER = "is never due" if celery.VERSION < (5, 7) else "never occurs"
 
 DAILY = {"minute": "0", "hour": "8", "day_of_month": "*", "month_of_year": "*", "day_of_week": "*", "timezone": "UTC"}
 
@@ -114,8 +118,8 @@ def test_what_could_not_run_is_refused_at_its_field(save, changes, field, messag
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"day_of_month": "31", "month_of_year": "2"}, "is never due"),
-        ({"day_of_month": "31", "month_of_year": "4,6,9,11"}, "is never due"),
+        ({"day_of_month": "31", "month_of_year": "2"}, NEVER),
+        ({"day_of_month": "31", "month_of_year": "4,6,9,11"}, NEVER),
         # The library's own help names it as a Sunday, and beat passes over it without a word.
         ({"day_of_week": "7"}, "Invalid crontab"),
     ],
@@ -173,7 +177,7 @@ def test_an_event_of_the_sun_that_cannot_be_computed_is_refused(save, root):
     """The package that computes them is optional."""
     fields = {"event": "sunrise", "latitude": "48.2", "longitude": "16.4"}
     answer = root.post(reverse("admin:django_celery_beat_solarschedule_add"), {**fields, **inline()})
-    assert "No module named" in unescape(str(answer.context["adminform"].form.errors))
+    assert "ephem" in unescape(str(answer.context["adminform"].form.errors))
 
     errors = save(interval=None, solar=SolarSchedule.objects.create(**fields).pk)
     assert "Invalid solar event" in str(errors["solar"])

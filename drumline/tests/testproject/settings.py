@@ -31,6 +31,7 @@ INSTALLED_APPS = [
 if find_spec("django_celery_beat"):
     INSTALLED_APPS += ["django_celery_beat", "drumline.beat"]
     CELERY_BEAT_SCHEDULER = "drumline.beat.scheduler:Scheduler"
+    CELERY_BEAT_SCHEDULE = {"users.cleanup_expired_sessions": {"task": "testproject.work", "schedule": 3600}}
 # Django's tasks, by Django itself or by the backport; the tests of the ledger's backend name it themselves.
 framework = next((name for name in ("django.tasks", "django_tasks") if find_spec(name)), None)
 if framework:
@@ -76,4 +77,3 @@ CELERY_TASK_SOFT_TIME_LIMIT = 1500
 CELERY_TASK_TIME_LIMIT = 1800
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_ROUTES = {"notifications.*": {"queue": "high"}, "reports.*": {"queue": "low"}}
-CELERY_BEAT_SCHEDULE = {"users.cleanup_expired_sessions": {"task": "testproject.work", "schedule": 3600}}
