@@ -9,6 +9,7 @@ from django.apps import apps
 
 from drumline import application, conf
 from drumline.celery_hooks import applications, producer, signals, tracer
+from drumline.ledger.store import load_engine
 
 
 def install() -> None:
@@ -23,6 +24,7 @@ def install() -> None:
     - `tasks_backend.carrier`: sends the signals of `django.tasks` for ends that no run reports.
     - `chords`: counts a chord's members exactly, where results are kept by django-celery-results.
     """
+    load_engine()
     application.find_by(applications.configured_with_django)
     producer.install()
     tracer.install()

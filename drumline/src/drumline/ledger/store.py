@@ -123,6 +123,15 @@ class Store(Protocol):
         """Return about how many finished and discarded rows there are; None when nobody has analysed the table yet."""
 
 
+def load_engine() -> None:
+    """Import the engine of Django's default database.
+
+    A worker's threads may ask for it first while another one forks a process, whose copy of the import's lock nobody
+    would ever release.
+    """
+    _engine(connection.vendor)
+
+
 def store() -> Store:
     """Return a store for Django's default database; it has a connection of its own for claims and closes."""
     return _engine(connection.vendor)()
