@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.test import Client
 
 import drumline
@@ -92,13 +92,3 @@ def no_broker(monkeypatch):
 
     monkeypatch.setattr("drumline.management.commands.queues.queue_depths", away)
     monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
-
-
-@pytest.fixture
-def no_ledger(monkeypatch):
-    """No task can be written: what belongs to it must not be stored either."""
-
-    def enqueue(*_):
-        raise DatabaseError
-
-    monkeypatch.setattr("drumline.sending.enqueue.enqueue", enqueue)

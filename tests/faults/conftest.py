@@ -12,13 +12,13 @@ import itertools
 import json
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.rig import Mode, System
 from tests.support.cluster import cluster, migrated
+from tests.support.paths import PROJECT
 
 __all__ = ["cluster", "migrated"]
 
@@ -33,7 +33,7 @@ collect_ignore = [
     "test_upkeep.py",
 ]
 
-REPORT = Path(__file__).resolve().parents[2] / "build" / "faults.json"
+REPORT = PROJECT / "build" / "faults.json"
 # The property of a test's report that carries its row; it also comes from another process.
 FAULT = "fault"
 numbers = itertools.count(1)

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
+from tests.support import paths
 from tests.support.on_host import inventory_of, last_line, run_site
 from tests.support.source import copy_source
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-PROJECT = Path(__file__).resolve().parents[2]
 # The playbooks under test, which are those of this checkout.
-ANSIBLE = Path(os.environ.get("BAD_RELEASES_ANSIBLE", PROJECT / "ansible"))
+ANSIBLE = Path(os.environ.get("BAD_RELEASES_ANSIBLE", paths.ANSIBLE))
 
 ENDS_SOON = "\nimport os, threading\nthreading.Timer(5, os._exit, (1,)).start()\n"
 # Passes every check, which start no worker, and fails at the first step after the switch.
@@ -188,7 +188,7 @@ def test_a_bad_release_is_refused_and_what_ran_before_runs_on(
     ran = deploy(inventory, "--tags=app_release,app_services", f"--extra-vars=app_source={source}")
 
     output = ran.stdout + ran.stderr
-    (PROJECT / "build" / "refused.txt").write_text(output)
+    (paths.PROJECT / "build" / "refused.txt").write_text(output)
     assert ran.returncode != 0, f"a release that cannot work was deployed:\n{output[-3000:]}"
     for words in bad.said:
         assert words in output, f"the message does not say {words!r}:\n{output[-6000:]}"

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.on_host import last_line
+from tests.support.on_host import last_line, testhost
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-TESTHOST = Path(__file__).resolve().parents[1] / "images" / "testhost.py"
 TASKS = 30
 BUSY_SECONDS = 1
 DONE_SECONDS = 120
@@ -34,23 +29,16 @@ print(*sorted(row.get_state_display() for row in rows.only("state")))
 """
 
 
-def tool(*arguments: str) -> Any:
-    result = subprocess.run(
-        [sys.executable, str(TESTHOST), *arguments, "--json"], check=False, capture_output=True, text=True
-    )
-    return json.loads(result.stdout) if result.returncode == 0 else None
-
-
 def test_a_host_that_ends_at_once_and_boots_loses_no_task(host: Host) -> None:
     name = str(host.backend.host.name)
-    told = tool("list", name)
+    told = testhost("list", name)
     if not told:
         pytest.skip(f"{name} is not a test host of this machine: it cannot be ended.")
     identities = last_line(host, SEND)
     assert "Running" in last_line(host, STATES, identities)
 
-    assert tool("crash", name)
-    up = tool("up", name, f"--debian={told[0]['debian']}")
+    assert testhost("crash", name)
+    up = testhost("up", name, f"--debian={told[0]['debian']}")
 
     assert up, f"{name} did not boot again"
     assert up["failed_units"] == []

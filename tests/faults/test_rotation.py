@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.support import paths
 from tests.support.on_host import inventory_of, last_line, run_site
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from testinfra.host import Host
 
-PROJECT = Path(__file__).resolve().parents[2]
-ANSIBLE = Path(os.environ.get("ROTATION_ANSIBLE", PROJECT / "ansible"))
+ANSIBLE = Path(os.environ.get("ROTATION_ANSIBLE", paths.ANSIBLE))
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("ROTATION") != "all", reason="it takes three minutes; ROTATION=all runs it"
@@ -155,7 +155,7 @@ def test_all_passwords_are_rotated_by_one_run_and_no_request_fails_and_no_task_i
             (folder / name).write_text(password + "\n")
         ran = site(folder.parent)
 
-    (PROJECT / "build" / "rotated.txt").write_text(ran)
+    (paths.PROJECT / "build" / "rotated.txt").write_text(ran)
     failed = visits.answers["failed"]
     assert failed == [], f"{len(failed)} of {visits.answers['all']}: {Counter(str(answer[0]) for answer in failed)}"
     assert visits.answers["all"] > 20 * 20

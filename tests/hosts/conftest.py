@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import socket
 import ssl
 import subprocess
@@ -20,19 +19,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
+from tests.support.on_host import testhost
+from tests.support.paths import ANSIBLE, TESTHOST
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from testinfra.host import Host
 
-PROJECT = Path(__file__).resolve().parents[2]
-TESTHOST = PROJECT / "tests" / "images" / "testhost.py"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--secrets",
-        default=str(PROJECT / "ansible" / "inventories" / "local" / "secrets"),
+        default=str(ANSIBLE / "inventories" / "local" / "secrets"),
         help="folder of the inventory that holds its certificate authority (ca.crt)",
     )
 
@@ -77,13 +76,6 @@ class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
     body: str
-
-
-def testhost(*arguments: str) -> Any:
-    """What the test host tool says, None where the host is no test host of this machine."""
-    command = [sys.executable, str(TESTHOST), *arguments, "--json"]
-    result = subprocess.run(command, check=False, capture_output=True, text=True)
-    return json.loads(result.stdout) if result.returncode == 0 else None
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +139,7 @@ def site(request: pytest.FixtureRequest, address: str, name: str) -> Site:
 @pytest.fixture(scope="session")
 def model() -> dict[str, Any]:
     """The process model as it is shipped; the scenarios change nothing in it."""
-    loaded: dict[str, Any] = yaml.safe_load((PROJECT / "ansible/group_vars/all/processes.yml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load((ANSIBLE / "group_vars/all/processes.yml").read_text())
     return loaded
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
+from tests.support.paths import ANSIBLE
+
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-PROJECT = Path(__file__).resolve().parents[2]
-LOCAL = yaml.safe_load((PROJECT / "ansible/inventories/local/group_vars/local/main.yml").read_text())
+LOCAL = yaml.safe_load((ANSIBLE / "inventories/local/group_vars/local/main.yml").read_text())
 PORTS = {name: arguments.split()[0] for name, arguments in LOCAL["counterparts_programs"].items()}
 UNITS = [f"drumline-counterpart@{name}.service" for name in PORTS]
 

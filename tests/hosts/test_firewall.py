@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.paths import TESTHOST
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from testinfra.host import Host
 
 UNITS = ["drumline-firewall.service"]
-TESTHOST = Path(__file__).resolve().parents[1] / "images" / "testhost.py"
 PUBLIC = {22, 80, 443}
 CARELESS_PORT = 18080
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tests.support.paths import ANSIBLE
+from tests.support.paths import ANSIBLE, TESTHOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pytest
     from testinfra.host import Host
+
+
+def testhost(*arguments: str) -> Any:
+    """What the test host tool says, None where the host is no test host of this machine."""
+    command = [sys.executable, str(TESTHOST), *arguments, "--json"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    return json.loads(result.stdout) if result.returncode == 0 else None
 
 
 def inventory_of(config: pytest.Config) -> Path:

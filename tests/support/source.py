@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.support.paths import PROJECT
 
 
 def copy_source(to: Path) -> Path:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.on_host import last_line
+from tests.support.on_host import last_line, run_site
 from tests.support.source import copy_source
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from testinfra.host import Host
 
-PROJECT = Path(__file__).resolve().parents[3]
 UNITS = ["drumline-supervisor.service"]
 LOGS = "/var/log/drumline"
 RUN = "/run/drumline-supervisor"
@@ -76,14 +71,6 @@ def second(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def wait(condition: Callable[[], Any], seconds: float, otherwise: Callable[[], str]) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.3)
-    return value
-
-
 def expected(model: dict[str, Any]) -> set[str]:
     workers = {
         f"worker-{queue}-{number}"
@@ -123,10 +110,10 @@ def busy(host: Host) -> str:
     """Tasks of which the first are running."""
     identities = last_line(host, SEND)
     assert len(identities.split()) == TASKS
-    wait(
+    wait_until(
         lambda: "Running" in json.loads(last_line(host, STATES, identities)),
-        DONE_SECONDS,
-        lambda: "no task was started",
+        "a task is started",
+        seconds=DONE_SECONDS,
     )
     return identities
 
@@ -138,7 +125,7 @@ def all_done(host: Host, identities: str) -> None:
         states[:] = json.loads(last_line(host, STATES, identities))
         return states == ["Finished"] * TASKS
 
-    wait(done, DONE_SECONDS, lambda: f"of {TASKS} tasks these are known: {states}")
+    wait_until(done, lambda: f"of {TASKS} tasks these are known: {states}", seconds=DONE_SECONDS)
 
 
 # --- what only looks
@@ -234,10 +221,10 @@ def test_a_log_that_is_full_begins_anew(host: Host) -> None:
 
     host.check_output(f"head -c 1200000 /dev/zero | tr '\\0' x | fold -w 200 > /proc/{pid}/fd/1")
 
-    wait(
+    wait_until(
         lambda: host.file(f"{LOGS}/worker-low-1.log.1").exists,
-        BACK_SECONDS,
         lambda: str(host.run(f"ls -l {LOGS}").stdout),
+        seconds=BACK_SECONDS,
     )
     assert host.file(f"{LOGS}/worker-low-1.log.1").size <= 1.1 * 2**20
     assert host.file(f"{LOGS}/worker-low-1.log").size < 2**20
@@ -256,10 +243,10 @@ def test_each_process_comes_back_after_kill_9_and_nothing_of_its_former_life_is_
 
     host.check_output("kill -9 " + " ".join(map(str, killed.values())))
 
-    wait(
+    wait_until(
         lambda: set(running(host)) == expected(model) and not set(killed.values()) & set(running(host).values()),
-        BACK_SECONDS,
         lambda: str(host.run("drumline-supervisorctl status").stdout),
+        seconds=BACK_SECONDS,
     )
     after = families(host)
     for name in killed:
@@ -274,10 +261,10 @@ def test_supervisor_itself_comes_back_after_kill_9_with_all_its_programs(host: H
 
     host.check_output("systemctl kill --kill-whom=main --signal=KILL drumline-supervisor")
 
-    wait(
+    wait_until(
         lambda: set(running(host)) == expected(model),
-        BACK_SECONDS,
         lambda: str(host.run("drumline-supervisorctl status").stdout),
+        seconds=BACK_SECONDS,
     )
     assert before & {one["pid"] for members in families(host).values() for one in members} == set()
 
@@ -290,10 +277,10 @@ def test_a_restart_while_tasks_run_loses_none(host: Host, model: dict[str, Any],
 
     host.check_output(command)
 
-    wait(
+    wait_until(
         lambda: set(running(host)) == expected(model),
-        BACK_SECONDS,
         lambda: str(host.run("drumline-supervisorctl status").stdout),
+        seconds=BACK_SECONDS,
     )
     assert {"worker-high-1", "worker-high-2"} <= {name for name, pid in running(host).items() if pid != before[name]}
     all_done(host, busy)
@@ -318,19 +305,7 @@ def test_a_second_release_takes_over_while_tasks_run_and_requests_come(
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        rolled_out = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                f"--inventory={secrets.parent}",
-                "--tags=app_release,app_services",
-                f"--extra-vars=app_source={second}",
-                "site.yml",
-            ],
-            cwd=PROJECT / "ansible",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        rolled_out = run_site(secrets.parent, "--tags=app_release,app_services", f"--extra-vars=app_source={second}")
     finally:
         over.set()
         asking.join()
