@@ -9,7 +9,6 @@ written to build/deploy-under-load.json.
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
 import os
 import statistics
@@ -23,6 +22,7 @@ import pytest
 from tests.support.on_host import inventory_of, run_site
 from tests.support.paths import PROJECT
 from tests.support.source import copy_source
+from tests.support.visitors import Visit, Visitors
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -33,29 +33,6 @@ RATE = 20
 BEFORE_SECONDS = 60
 AFTER_SECONDS = 20
 SLOWER = 2.0
-STOP = "/run/visits-end"
-
-# Each visitor comes at its time whatever became of those before. The certificate is checked elsewhere.
-VISIT = """
-import concurrent.futures, http.client, json, os, ssl, sys, time
-rate = int(sys.argv[2])
-def visit(path):
-    at = time.time()
-    connection = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context(), timeout=60)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        answer.read()
-        return at, time.time() - at, str(answer.status)
-    except OSError as error:
-        return at, time.time() - at, type(error).__name__
-began, visits = time.monotonic(), []
-with concurrent.futures.ThreadPoolExecutor(400) as pool:
-    while not os.path.exists(sys.argv[1]) and len(visits) < rate * 900:
-        visits.append(pool.submit(visit, ("/", "/admin/login/")[len(visits) % 2]))
-        time.sleep(max(0, began + len(visits) / rate - time.monotonic()))
-print(json.dumps([visit.result() for visit in visits]))
-"""
 
 
 class Row(NamedTuple):
@@ -70,11 +47,11 @@ class Row(NamedTuple):
     limited: int
 
 
-def row(when: str, visits: list[tuple[float, float, str]]) -> Row:
-    waits = sorted(seconds * 1000 for _, seconds, _ in visits)
+def row(when: str, visits: list[Visit]) -> Row:
+    waits = sorted(visit.seconds * 1000 for visit in visits)
     cuts = statistics.quantiles(waits, n=100)
-    limited = sum(status == "429" for _, _, status in visits)
-    failed = sum(status not in ("200", "429") for _, _, status in visits)
+    limited = sum(visit.status == "429" for visit in visits)
+    failed = sum(visit.status not in ("200", "429") for visit in visits)
     return Row(when, len(visits), round(cuts[49], 1), round(cuts[98], 1), round(waits[-1], 1), failed, limited)
 
 
@@ -83,26 +60,21 @@ def test_a_deploy_under_twenty_requests_a_second_fails_none_and_keeps_p99_within
 ) -> None:
     source = copy_source(tmp_path)
     (source / "app" / "another").write_text("Another release.\n")
-    host.check_output(f"rm -f {STOP}")
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        coming = pool.submit(host.check_output, f"python3 -c '{VISIT}' {STOP} {RATE}")
-        try:
-            time.sleep(BEFORE_SECONDS)
-            began = float(host.check_output("date +%s.%N"))
-            ran = run_site(
-                inventory_of(request.config), "--tags=app_release,app_services", f"--extra-vars=app_source={source}"
-            )
-            ended = float(host.check_output("date +%s.%N"))
-            time.sleep(AFTER_SECONDS)
-        finally:
-            host.check_output(f"touch {STOP}")
-        visits = json.loads(coming.result())
+    with Visitors(host, "/", "/admin/login/", rate=RATE) as visitors:
+        time.sleep(BEFORE_SECONDS)
+        began = float(host.check_output("date +%s.%N"))
+        ran = run_site(
+            inventory_of(request.config), "--tags=app_release,app_services", f"--extra-vars=app_source={source}"
+        )
+        ended = float(host.check_output("date +%s.%N"))
+        time.sleep(AFTER_SECONDS)
+    visits = visitors.visits
 
     assert ran.returncode == 0, ran.stdout[-4000:]
     before, during, after = (
-        row("before", [visit for visit in visits if visit[0] < began]),
-        row("during the deploy", [visit for visit in visits if began <= visit[0] < ended]),
-        row("after", [visit for visit in visits if visit[0] >= ended]),
+        row("before", [visit for visit in visits if visit.at < began]),
+        row("during the deploy", [visit for visit in visits if began <= visit.at < ended]),
+        row("after", [visit for visit in visits if visit.at >= ended]),
     )
     rows = [dict(one._asdict()) for one in (before, during, after)]
     (PROJECT / "build" / "deploy-under-load.json").write_text(json.dumps(rows, indent=2) + "\n")

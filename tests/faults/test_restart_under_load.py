@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
 import time
 from typing import TYPE_CHECKING
 
 from tests.support.on_host import last_line
+from tests.support.visitors import Visitors
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -15,22 +15,6 @@ if TYPE_CHECKING:
 TASKS = 12
 BUSY_SECONDS = 3
 DONE_SECONDS = 120
-
-# Five visitors a second, each at its time whatever became of those before. The certificate is checked elsewhere.
-VISIT = """
-import concurrent.futures, http.client, json, ssl, sys, time
-def visit(at):
-    time.sleep(max(0, at - time.monotonic()))
-    connection = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context(), timeout=60)
-    try:
-        connection.request("GET", "/livez")
-        return str(connection.getresponse().status)
-    except OSError as error:
-        return type(error).__name__
-began = time.monotonic()
-with concurrent.futures.ThreadPoolExecutor(200) as pool:
-    print(json.dumps(list(pool.map(visit, [began + number / 5 for number in range(int(sys.argv[1]) * 5)]))))
-"""
 
 SEND = f"""
 from drumline.tasks import ping
@@ -46,11 +30,9 @@ print(json.dumps(list(rows.values_list("status", flat=True))))
 
 def visits(host: Host, seconds: int, during: str) -> list[str]:
     """How the site answered those who came, five a second, while a command ran on the host."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        coming = pool.submit(host.check_output, f"python3 -c '{VISIT}' {seconds}")
+    with Visitors(host, "/livez", rate=5, least=5 * seconds) as visitors:
         host.check_output(during)
-        answers: list[str] = json.loads(coming.result())
-        return answers
+    return [visit.status for visit in visitors.visits]
 
 
 def socket_is_open_since(host: Host) -> str:

@@ -15,12 +15,13 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import paths
 from tests.support.on_host import inventory_of, last_line, run_site
+from tests.support.visitors import Visitors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,28 +37,9 @@ pytestmark = pytest.mark.skipif(
 NAMES = ("postgresql_password", "redis_app_password", "redis_flower_password")
 DONE_SECONDS = 180
 
-# Twenty visitors a second, each at its time whatever became of those before, until the file is there. Most have a session,
-# which is read from the database; every fifth asks /readyz, which logs in to the database and to the broker each time.
-# The certificate is checked elsewhere.
-VISIT = """
-import concurrent.futures, http.client, json, os, ssl, sys, time
-def visit(path):
-    at = time.strftime("%H:%M:%S ") + path + " "
-    connection = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context(), timeout=60)
-    try:
-        connection.request("GET", path, headers={"Cookie": sys.argv[2]})
-        answer = connection.getresponse()
-        return answer.status, at + answer.read().decode()[:400]
-    except OSError as error:
-        return type(error).__name__, at
-began, visits = time.monotonic(), []
-with concurrent.futures.ThreadPoolExecutor(400) as pool:
-    while not os.path.exists(sys.argv[1]) and len(visits) < 20 * 600:
-        visits.append(pool.submit(visit, "/admin/login/" if len(visits) % 5 else "/readyz"))
-        time.sleep(max(0, began + len(visits) / 20 - time.monotonic()))
-answers = [visit.result() for visit in visits]
-print(json.dumps({"all": len(answers), "failed": [answer for answer in answers if answer[0] not in (200, 302)]}))
-"""
+# Most have a session, which is read from the database; every fifth asks /readyz, which logs in to the database and to the
+# broker each time.
+PATHS = ("/readyz", *["/admin/login/"] * 4)
 SIGN_IN = """
 from django.contrib.auth import get_user_model
 from django.test import Client
@@ -65,7 +47,6 @@ client = Client()
 client.force_login(get_user_model().objects.get(email="admin@drumline.test"))
 print(client.cookies.output(attrs=[], header="", sep=";").strip())
 """
-STOP = "/run/visits-end"
 
 SEND = """
 from drumline.tasks import ping
@@ -104,25 +85,6 @@ def login(host: Host) -> str:
     return str(shown.partition("://")[2].partition(":")[0])
 
 
-class Visits:
-    """Visitors of the site, from before a change until after it."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-
-    def __enter__(self) -> Self:
-        self.host.check_output(f"rm -f {STOP}")
-        self.pool = concurrent.futures.ThreadPoolExecutor()
-        cookie = last_line(self.host, SIGN_IN)
-        self.coming = self.pool.submit(self.host.check_output, f"python3 -c '{VISIT}' {STOP} '{cookie}'")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.host.check_output(f"touch {STOP}")
-        self.answers = json.loads(self.coming.result())
-        self.pool.shutdown()
-
-
 @pytest.fixture
 def sent(host: Host) -> Iterator[list[str]]:
     """Tasks that are sent all the time, by a process that logs in for each handful."""
@@ -149,16 +111,16 @@ def test_all_passwords_are_rotated_by_one_run_and_no_request_fails_and_no_task_i
     former_login = login(host)
     started = host.check_output("systemctl show -P ActiveEnterTimestampMonotonic redis-server@broker postgresql@*")
 
-    with Visits(host) as visits:
+    with Visitors(host, *PATHS, rate=20, cookie=last_line(host, SIGN_IN)) as visitors:
         present = {name: secrets.token_hex(16) for name in NAMES}
         for name, password in present.items():
             (folder / name).write_text(password + "\n")
         ran = site(folder.parent)
 
     (paths.PROJECT / "build" / "rotated.txt").write_text(ran)
-    failed = visits.answers["failed"]
-    assert failed == [], f"{len(failed)} of {visits.answers['all']}: {Counter(str(answer[0]) for answer in failed)}"
-    assert visits.answers["all"] > 20 * 20
+    failed = [visit for visit in visitors.visits if visit.status not in ("200", "302")]
+    assert failed == [], f"{len(failed)} of {len(visitors.visits)}: {Counter(visit.status for visit in failed)}"
+    assert len(visitors.visits) > 20 * 20
     # Neither server restarted: their clients would all have waited for it.
     now = host.check_output("systemctl show -P ActiveEnterTimestampMonotonic redis-server@broker postgresql@*")
     assert now == started
