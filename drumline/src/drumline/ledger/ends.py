@@ -10,9 +10,13 @@ from drumline.ledger.store import State, event, failure, store
 from drumline.models import DurableTask
 
 # A task that no worker knows: a release is rolling out, or its code is gone.
-UNKNOWN_FIRST_DELAY = timedelta(seconds=5)
 UNKNOWN_DELIVERIES = 10
 DEFERRED = {"unknown", "refused"}
+
+
+def unknown_delay(earlier: int) -> timedelta:
+    """Return how long to wait for a release that knows the task, after so many earlier deliveries in vain."""
+    return timedelta(seconds=min(5 * 2**earlier, 300))
 
 
 @transaction.atomic
@@ -81,7 +85,7 @@ def task_deferred(
     earlier = sum(1 for entry in row.history if entry["what"] in DEFERRED)
     row.history.append(event("refused" if refused else "unknown", worker_id, row.attempt, error=error))
     if earlier + 1 < UNKNOWN_DELIVERIES:
-        ledger.queue([row], datetime.now(UTC) + UNKNOWN_FIRST_DELAY * min(2**earlier, 60))
+        ledger.queue([row], datetime.now(UTC) + unknown_delay(earlier))
         return State.QUEUED
     ledger.end([row], State.DEAD, error, announce=True)
     return State.DEAD

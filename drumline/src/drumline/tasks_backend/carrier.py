@@ -14,7 +14,7 @@ from kombu.utils.compat import detect_environment
 
 from drumline import storable
 from drumline.ledger.current import CurrentRun, current_run
-from drumline.ledger.ends import UNKNOWN_DELIVERIES, UNKNOWN_FIRST_DELAY
+from drumline.ledger.ends import UNKNOWN_DELIVERIES, unknown_delay
 from drumline.models import DurableTask
 from drumline.tasks_backend.call import CARRIER, Call
 from drumline.tasks_backend.framework import (
@@ -54,8 +54,7 @@ def run_task(self: "Task[..., None]", *args: Any, **kwargs: Any) -> None:
     except ImportError as error:
         # As for a Celery task that this worker does not know: a release may be rolling out.
         _name_exception(run, error)
-        delay = UNKNOWN_FIRST_DELAY * min(2**self.request.retries, 60)
-        raise self.retry(exc=error, countdown=delay.total_seconds()) from error
+        raise self.retry(exc=error, countdown=unknown_delay(self.request.retries).total_seconds()) from error
     result = _earlier(run) or _first(self, call, task, args, kwargs)
     sender = type(task.get_backend())
     task_started.send_robust(sender, task_result=result)
