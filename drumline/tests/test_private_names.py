@@ -76,6 +76,7 @@ def test_a_name_that_moved_is_named():
         find("celery.worker.request:Request.on_timeout(self, timeout, soft)")
 
 
+@pytest.mark.django_db
 def test_a_version_that_was_not_tested_is_said_at_a_workers_start_and_by_the_check(monkeypatch, caplog, capsys):
     from django.core.management import CommandError, call_command
 
