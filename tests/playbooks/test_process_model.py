@@ -18,6 +18,7 @@ process_model = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(process_model)
 
 QUEUES = load(ANSIBLE / "group_vars/all/processes.yml")["app_queues"]
+KINDS = {"worker": {"group": "worker", "queues": True, "command": "celery", "ready": "notify", "stop": 30}}
 HOST = {
     "name": "app1",
     "groups": ["worker", "beat"],
@@ -61,8 +62,29 @@ def test_a_queue_that_cannot_work_is_named_with_its_value(changes: dict[str, Any
 
 
 def test_a_queue_whose_name_cannot_be_a_unit_is_refused() -> None:
-    problems = process_model.queue_problems({"high-prio": QUEUES["high"]}, 2160)
-    assert "high-prio" in problems[0]
+    [problem] = process_model.queue_problems({"HIGH-prio.1": QUEUES["high"]}, 2160)
+    assert "app_queues has the key 'HIGH-prio.1'" in problem
+    assert "high_prio: {queue: HIGH-prio.1, ...}" in problem
+
+
+@pytest.mark.parametrize("name", ["a,b", "a b", "$x", "%h", 'a"b', "-x", ""])
+def test_a_queue_name_that_a_command_line_would_read_otherwise_is_refused(name: str) -> None:
+    [problem] = process_model.queue_problems(queues(queue=name), 2160)
+    assert f"app_queues.high.queue is {name!r}" in problem
+
+
+def test_two_entries_for_one_queue_are_refused() -> None:
+    [problem] = process_model.queue_problems(queues(queue="low"), 2160)
+    assert "two entries for the queue low" in problem
+
+
+def test_a_queue_keeps_its_own_name_and_its_units_are_named_by_the_key() -> None:
+    named = queues(queue="HIGH-priority")
+    [worker, *_] = process_model.processes(KINDS, ["worker"], named, ["high"])
+
+    assert process_model.queue_problems(named, 2160) == []
+    assert process_model.queue_names(list(named), named) == ["HIGH-priority", "default", "low"]
+    assert (worker["unit"], worker["numbers"]["queue"]) == ("drumline-worker@high-1.service", "HIGH-priority")
 
 
 def test_a_missing_number_is_named() -> None:

@@ -107,7 +107,7 @@ def unit_files(
             unit(other, other, process=as_unit)
     for process in processes:
         if process["numbers"]:
-            kind, queue = process["kind"], process["numbers"]["queue"]
+            kind, queue = process["kind"], process["numbers"]["key"]
             unit(f"{process['unit']}.d/10-queue.conf", f"drumline-{kind}-instance.conf", process=process)
             unit(f"drumline-{kind}-{queue}.slice", f"drumline-{kind}-queue.slice", numbers=process["numbers"])
     found = [{"path": path, "content": content} for path, content in files.items()]

@@ -12,6 +12,8 @@ Queue = dict[str, Any]
 Host = dict[str, Any]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# What neither a list of queues, a shell, a unit nor supervisor reads as anything else.
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*")
 _NUMBERS = (
     "instances",
     "concurrency",
@@ -43,12 +45,26 @@ _CHAIN = ("soft_time_limit", "time_limit", "drain_timeout")
 
 
 def worker_instances(queues: dict[str, Queue], served: list[str]) -> list[dict[str, Any]]:
-    """One entry for each worker unit of a host: its queue's numbers, `queue`, `number` and `name` (high-1)."""
+    """One entry for each worker unit of a host.
+
+    It has its queue's numbers, `key` (the queue's in app_queues), `queue` (its name at the broker), `number` and `name`
+    (high-1).
+    """
     return [
-        {"queue": queue, **queues[queue], "number": number, "name": f"{queue}-{number}"}
-        for queue in served
-        for number in range(1, queues[queue]["instances"] + 1)
+        {**queues[key], "key": key, "queue": queue_name(key, queues), "number": number, "name": f"{key}-{number}"}
+        for key in served
+        for number in range(1, queues[key]["instances"] + 1)
     ]
+
+
+def queue_name(key: str, queues: dict[str, Queue]) -> str:
+    """The name that a queue has at the broker and in the project's routes: its key, unless it says another."""
+    return str(queues[key].get("queue", key))
+
+
+def queue_names(keys: list[str], queues: dict[str, Queue]) -> list[str]:
+    """The names of queues at the broker."""
+    return [queue_name(key, queues) for key in keys]
 
 
 def kinds_on(kinds: dict[str, Kind], groups: list[str]) -> list[str]:
@@ -124,16 +140,26 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
     """What is wrong with the queues themselves: missing or impossible numbers, and a broken chain of limits."""
     if not queues:
         return ["app_queues is empty. Declare at least one queue in group_vars/all/processes.yml."]
-    problems = []
+    names = queue_names(list(queues), queues)
+    problems = [
+        f"app_queues has two entries for the queue {name}. Remove one, or give it another name with queue:."
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
     for name, queue in queues.items():
         if not _NAME.fullmatch(name):
             problems.append(
-                f"app_queues has a queue named {name!r}. Unit names contain it: use lower-case letters, digits and _."
+                f"app_queues has the key {name!r}. Unit names contain it: use lower-case letters, digits and _, and give"
+                f" the queue's own name beside it: {_key(name)}: {{queue: {name}, ...}}."
             )
-        unknown = sorted(set(queue) - set(_NUMBERS))
+        unknown = sorted(set(queue) - {*_NUMBERS, "queue"})
         if unknown:
             problems.append(
-                f"app_queues.{name} has the unknown key {unknown[0]}. Known keys are {', '.join(_NUMBERS)}. Correct or remove it."
+                f"app_queues.{name} has the unknown key {unknown[0]}. Known keys are queue, {', '.join(_NUMBERS)}. Correct or remove it."
+            )
+        if _NAME.fullmatch(name) and not _QUEUE_NAME.fullmatch(queue_name(name, queues)):
+            problems.append(
+                f"app_queues.{name}.queue is {queue['queue']!r}. Workers are started with it: use letters, digits and _ . : / @ + -."
             )
         wrong = [
             f"app_queues.{name}.{key} is {queue.get(key, 'missing')}. It must be a whole number of at least 1."
@@ -156,6 +182,11 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
                     f" < drain_timeout < app_visibility_timeout. Lower the first or raise the second."
                 )
     return problems
+
+
+def _key(name: str) -> str:
+    """A key that unit names may contain, for a queue's name."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789") or "queue"
 
 
 def number_problems(name: str, values: dict[str, Any], keys: list[str]) -> list[str]:
@@ -248,6 +279,7 @@ class FilterModule:
             "kinds_on": kinds_on,
             "number_problems": lambda values, name, keys: number_problems(name, values, keys),
             "processes": processes,
+            "queue_names": queue_names,
             "queue_problems": queue_problems,
             "restart_waves": restart_waves,
         }
