@@ -56,6 +56,7 @@ def planned(project: Path, **options: Any) -> dict[str, Any]:
         "root": "app",
         "lock": "requirements.txt",
         "groups": [],
+        "packages": [],
         "installer": str(PROJECT),
         "pythons": ["3.11.2"],
         "machine": "x86_64",
@@ -117,6 +118,22 @@ def test_a_package_of_the_checkout_becomes_a_wheel_that_is_installed_by_its_hash
     [wheel] = tmp_path.glob("drumline-*.whl")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     assert requirement == f"drumline=={wheel.name.split('-')[1]} --hash=sha256:{digest}\n"
+
+
+def test_a_package_beside_the_project_is_part_of_the_artefact_unless_the_project_locks_it(
+    project: Path, tmp_path: Path
+) -> None:
+    beside = tmp_path / "elsewhere"
+    beside.mkdir()
+    (beside / "pyproject.toml").write_text('[project]\nname = "Ox_Cart"\n')
+    without = planned(project)["id"]
+    with_it = planned(project, packages=[str(beside)])["id"]
+    (beside / "module.py").write_text("changed = True\n")
+    changed = planned(project, packages=[str(beside)])["id"]
+    (project / "requirements.txt").write_text(LOCK + "ox-cart==1.0 --hash=sha256:ee\n")
+
+    assert len({without, with_it, changed}) == 3
+    assert planned(project, packages=[str(beside)])["id"] == planned(project)["id"]
 
 
 def test_markers_are_decided_for_the_python_of_the_host() -> None:

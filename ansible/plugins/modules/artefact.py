@@ -18,6 +18,13 @@ options:
   root: {description: Folder of the checkout that ships; empty ships only the dependencies., type: str, default: ""}
   lock: {description: uv.lock or a requirements file with hashes within the checkout., type: str, default: uv.lock}
   groups: {description: Take these dependency groups of the lock alone., type: list, elements: str, default: []}
+  packages:
+    description:
+      - Folders of packages that are built and installed beside the project's dependencies; their own dependencies must be
+        among those. One that the project locks itself is left out.
+    type: list
+    elements: path
+    default: []
   installer: {description: Drumline's own project whose lock has the group installer., type: path, required: true}
   pythons: {description: Full Python versions of the hosts., type: list, elements: str, required: true}
   machine: {description: Processor architecture of the hosts., type: str, default: x86_64}
@@ -46,12 +53,14 @@ revision: {description: Commit of the source and whether the tree differs from i
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -80,6 +89,8 @@ if [ -d "$here/source" ]; then cp -R "$here/source/." "$target/"; fi
 "$target/.venv/bin/python" -m compileall -q -x '\\.venv' "$target"
 touch "$target/.venv/installed"
 """
+# Where no git says what does not ship.
+_UNSHIPPED = {".git", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__"}
 _UV = Path(sysconfig.get_path("scripts"), "uv")
 
 
@@ -130,11 +141,13 @@ def _top(tree: Path, root: str) -> Path:
 
 def _files(tree: Path, top: Path) -> list[Path]:
     """The files of a folder, relative to it: in a checkout what git tracks or would track, else all."""
-    if (tree / ".git").exists():
+    if (tree / ".git").exists() and top.is_relative_to(tree):
         listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=top).split("\0")
         return sorted(Path(name) for name in listed if name and (top / name).is_file())
     return sorted(
-        path.relative_to(top) for path in top.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        path.relative_to(top)
+        for path in top.rglob("*")
+        if path.is_file() and not _UNSHIPPED & set(path.relative_to(top).parts)
     )
 
 
@@ -162,6 +175,23 @@ def _without_packages(requirements: str, base: Path) -> tuple[str, list[Path]]:
         else:
             kept.append(line)
     return "\n".join(kept), packages
+
+
+def _beside(packages: list[str], requirements: str, locked: list[Path]) -> list[Path]:
+    """The folders of packages that the project does not lock itself."""
+    named = {
+        re.split(r"[ ;\[=<>!~@]", line.strip(), maxsplit=1)[0].lower().replace("_", "-")
+        for line in requirements.splitlines()
+    }
+    own = {_name(folder) for folder in locked}
+    return [Path(folder) for folder in packages if _name(Path(folder)) not in named | own]
+
+
+def _name(package: Path) -> str:
+    if not (package / "pyproject.toml").is_file():
+        return package.name
+    project: dict[str, Any] = tomllib.loads((package / "pyproject.toml").read_text()).get("project", {})
+    return str(project.get("name", package.name)).lower().replace("_", "-")
 
 
 def _build_package(package: Path, wheels: Path) -> str:
@@ -252,6 +282,7 @@ def build(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         source = _top(tree, options["root"]) if options["root"] else None
         requirements = _requirements(tree, options["lock"], options["groups"])
         indexed, packages = _without_packages(requirements, (tree / options["lock"]).parent)
+        packages += _beside(options["packages"], indexed, packages)
         folders = {folder: _files(tree, folder) for folder in [*([source] if source else []), *packages]}
         identity = _digest(requirements, folders)
         path = dest / f"{identity}-{'-'.join(pythons)}-{options['machine']}.tar"
@@ -303,6 +334,7 @@ def main() -> None:
             "root": {"type": "str", "default": ""},
             "lock": {"type": "str", "default": "uv.lock"},
             "groups": {"type": "list", "elements": "str", "default": []},
+            "packages": {"type": "list", "elements": "path", "default": []},
             "installer": {"type": "path", "required": True},
             "pythons": {"type": "list", "elements": "str", "required": True},
             "machine": {"type": "str", "default": "x86_64"},
