@@ -50,8 +50,13 @@ verify: bootstrap-controller ## Check a fleet without changing anything: INVENTO
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) verify.yml $(ARGS)
 
 .PHONY: docs
-docs: bootstrap-controller ## Generate the configuration reference
+docs: bootstrap-controller ## Generate the references of the configuration and of the command
 	python docs/configuration.py
+	python docs/command.py
+
+.PHONY: wheel
+wheel: bootstrap-controller ## Build the command drumline with its playbooks into a wheel, build/drumline_cli-*.whl
+	@uv build --quiet --wheel --out-dir build ansible/command
 
 .PHONY: lint
 lint: bootstrap-test ## Check style and types: ruff, mypy, yamllint, ansible-lint

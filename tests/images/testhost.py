@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 import image
 
 PROJECT = Path(__file__).resolve().parents[2]
-SSH = PROJECT / "build" / "ssh"
+# `drumline up` keeps those of a project beside its inventory.
+SSH = Path(os.environ.get("DRUMLINE_TEST_HOSTS", PROJECT / "build")) / "ssh"
 KEY = SSH / "id_ed25519"
 KNOWN_HOSTS = SSH / "known_hosts"
 SSH_CONFIG = SSH / "config"

@@ -1,0 +1,5 @@
+"""`python -m drumline_cli` is `drumline`."""
+
+from drumline_cli.cli import main
+
+main()

@@ -1,0 +1,292 @@
+"""The verbs of a running fleet: processes, journal, queues."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drumline_cli import playbook, remote
+from drumline_cli.errors import Exit, Failure, color
+from drumline_cli.variables import Host, Variables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drumline_cli.cli import Asked
+    from drumline_cli.project import Project
+
+APPLICATION = ("web", "worker", "beat")
+# What else a person may want to read the journal of, and its units.
+_SERVERS = {
+    "nginx": ("web", ["nginx.service"]),
+    "redis": ("redis", ["redis-server@*"]),
+    "postgresql": ("postgresql", ["postgresql*"]),
+    "certificate": ("web", ["drumline-certificate*"]),
+}
+_RELEASES = "/opt/drumline/shared/deploys.jsonl"
+_LOCK = "/run/lock/drumline-deploy.json"
+_STATUS = "readlink /opt/drumline/current; systemctl list-units 'drumline-*' --all --no-pager --output=json"
+_NEVER_DEPLOYED = "no release"
+
+
+def one_host(found: Project, name: str = "") -> Host:
+    """Return the named host, or the first that runs the application."""
+    variables = Variables(found)
+    hosts = variables.hosts()
+    if name:
+        return _named(hosts, name, found)
+    for group in APPLICATION:
+        for host in hosts:
+            if group in host.groups:
+                return host
+    return hosts[0]
+
+
+def _named(hosts: Sequence[Host], name: str, found: Project) -> Host:
+    for host in hosts:
+        if host.name == name:
+            return host
+    near = difflib.get_close_matches(name, [host.name for host in hosts], n=1)
+    raise Failure(
+        f"The inventory has no host {name}. It has {', '.join(host.name for host in hosts)}.",
+        where=found.hosts,
+        fix=f"--host {near[0] if near else hosts[0].name}",
+        code=Exit.USAGE,
+    )
+
+
+def _show(hosts: Sequence[Host], command: str) -> None:
+    for host in hosts:
+        click.echo(playbook.as_text(remote.ssh(host, command)))
+
+
+def status(asked: Asked, *, json_: bool) -> None:
+    """Print every unit of every host."""
+    variables = Variables(asked.project())
+    hosts = variables.hosts()
+    supervised = variables.values(hosts[0].name)("app_process_manager") == "supervisor"
+    command = "readlink /opt/drumline/current; sudo -n drumline-supervisorctl status" if supervised else _STATUS
+    if asked.show:
+        _show(hosts, command)
+        return
+    answers = remote.ask_all(hosts, lambda host: remote.ask(host, command).stdout)
+    report = {name: _status_of(answer, supervised=supervised) for name, answer in answers.items()}
+    failed = [
+        unit
+        for each in report.values()
+        for unit in each["processes"]
+        if unit["state"] in {"failed", "FATAL", "BACKOFF"}
+    ]
+    if json_:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for name, each in report.items():
+            click.secho(f"{name}  release {each['release']}", bold=True, color=color())
+            for unit in each["processes"]:
+                fine = unit["state"] in {"active", "RUNNING"}
+                mark = click.style("●", fg="green" if fine else "red" if unit in failed else "yellow")
+                click.echo(f"  {mark} {unit['name']:<36} {unit['state']:<10} {unit['detail']}", color=color())
+            if not each["processes"]:
+                click.echo("  nothing is deployed here: drumline setup")
+    if failed:
+        raise Failure(
+            f"{len(failed)} process{'es have' if len(failed) > 1 else ' has'} failed: {', '.join(unit['name'] for unit in failed)}.",
+            fix=f"drumline logs {failed[0]['name'].removeprefix('drumline-').removesuffix('.service')}",
+            code=Exit.FAILED,
+        )
+
+
+def _status_of(answer: str, *, supervised: bool) -> dict[str, Any]:
+    lines = answer.splitlines()
+    release = lines[0].rpartition("/")[2] if lines and lines[0].startswith("/") else _NEVER_DEPLOYED
+    rest = lines[1:] if release != _NEVER_DEPLOYED else lines
+    if supervised:
+        columns = [[*line.split(None, 2), "", ""][:3] for line in rest if line.strip()]
+        processes = [{"name": name, "state": state, "detail": detail} for name, state, detail in columns]
+    else:
+        try:
+            units = json.loads("\n".join(rest) or "[]")
+        except ValueError:
+            units = []
+        processes = [
+            {"name": unit["unit"], "state": unit["active"], "detail": unit["sub"]}
+            for unit in units
+            if unit["load"] == "loaded" and unit["unit"].endswith(".service")
+        ]
+    return {"release": release, "processes": processes}
+
+
+def process_names(found: Project) -> list[str]:
+    """Return what `logs` takes: kinds of process, queues and servers."""
+    variables = Variables(found)
+    values = variables.values(variables.hosts()[0].name)
+    return [*values("app_processes"), *values("app_queues"), *_SERVERS]
+
+
+def units_of(name: str, kinds: dict[str, Any], queues: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the host group and the journal's units of a process's name."""
+    if not name:
+        return "", ["drumline-*"]
+    if name in _SERVERS:
+        return _SERVERS[name]
+    bare = name.removeprefix("drumline-").removesuffix(".service")
+    kind, at, instance = bare.partition("@")
+    if kind in kinds:
+        group = str(kinds[kind]["group"])
+        return group, [f"drumline-{kind}@{instance}*" if at else f"drumline-{kind}*"]
+    for key, entry in queues.items():
+        if bare in {key, entry.get("queue", key)}:
+            return "worker", [f"drumline-worker@{key}-*"]
+    known = [*kinds, *queues, *_SERVERS]
+    near = difflib.get_close_matches(bare, known, n=1)
+    raise Failure(
+        f"There is no process {name}. There are {', '.join(known)}.",
+        fix=f"drumline logs {near[0] if near else known[0]}",
+        code=Exit.USAGE,
+    )
+
+
+def logs(asked: Asked, *, process: str, follow: bool, lines: int, since: str, grep: str, host: str) -> None:
+    """Print the journal of some units, of all hosts that run them."""
+    found = asked.project()
+    variables = Variables(found)
+    hosts = variables.hosts()
+    values = variables.values(hosts[0].name)
+    group, units = units_of(process, values("app_processes"), values("app_queues"))
+    if host:
+        hosts = [_named(hosts, host, found)]
+    elif group:
+        hosts = [each for each in hosts if group in each.groups]
+    command = [
+        "journalctl",
+        "--no-pager",
+        "--output=short-iso",
+        f"--lines={lines}",
+        *(f"--unit={unit}" for unit in units),
+    ]
+    command += [
+        *(["--follow"] if follow else []),
+        *([f"--since={since}"] if since else []),
+        *([f"--grep={grep}"] if grep else []),
+    ]
+    line = remote.as_root(*command)
+    if asked.show:
+        _show(hosts, line)
+        return
+    _follow(hosts, line)
+
+
+def _follow(hosts: Sequence[Host], command: str) -> None:
+    width = max(len(host.name) for host in hosts)
+
+    def write(name: str, text: str) -> None:
+        prefix = click.style(f"{name:<{width}} ", fg="blue") if len(hosts) > 1 else ""
+        click.echo(prefix + text, color=color())
+
+    code = remote.follow(hosts, command, write)
+    if code:
+        raise SystemExit(code)
+
+
+def execute(asked: Asked, name: str, command: str) -> None:
+    """Run a command on every host, or on the named one."""
+    found = asked.project()
+    hosts = Variables(found).hosts()
+    hosts = [_named(hosts, name, found)] if name else hosts
+    if asked.show:
+        _show(hosts, command)
+        return
+    if len(hosts) == 1:
+        code = remote.become(hosts[0], command, terminal=False)
+        if code:
+            raise SystemExit(code)
+        return
+    _follow(hosts, command)
+
+
+def drain(asked: Asked, queues: list[str], *, resume: bool) -> None:
+    """Stop the workers of some queues, or start them again."""
+    variables = Variables(asked.project())
+    hosts = variables.hosts("worker")
+    values = variables.values(hosts[0].name)
+    known = values("app_queues")
+    for name in queues:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise Failure(
+                f"There is no queue {name}. There are {', '.join(known)}.",
+                fix=f"drumline drain {near[0] if near else next(iter(known))}",
+                code=Exit.USAGE,
+            )
+    wanted = queues or list(known)
+    if resume:
+        units = [
+            f"drumline-worker@{name}-{number}" for name in wanted for number in range(1, known[name]["instances"] + 1)
+        ]
+        command = remote.as_root("systemctl", "start", *units)
+    else:
+        command = remote.as_root("systemctl", "stop", *(f"drumline-worker@{name}-*" for name in wanted))
+    if asked.show:
+        _show(hosts, command)
+        return
+    if not resume:
+        longest = max(known[name]["drain_timeout"] for name in wanted)
+        click.echo(
+            f"Waiting for the running tasks of {', '.join(wanted)}, up to {playbook.elapsed(longest)}.", err=True
+        )
+    longest = max(known[name]["drain_timeout"] for name in wanted) + 120
+    for name, done in remote.ask_all(hosts, lambda host: remote.ask(host, command, timeout=longest)).items():
+        if done.returncode:
+            raise Failure(f"{name}: {done.stderr.strip()}", fix="drumline status", code=Exit.FAILED)
+    click.echo("started" if resume else "drained; tasks wait until drumline drain --resume, or a deploy")
+
+
+def history(asked: Asked, *, json_: bool) -> None:
+    """Print the releases that each host was switched to."""
+    hosts = [host for host in Variables(asked.project()).hosts() if set(host.groups) & set(APPLICATION)]
+    command = f"test -e {_RELEASES} && cat {_RELEASES} || true"
+    if asked.show:
+        _show(hosts, command)
+        return
+    for name, done in remote.ask_all(hosts, lambda host: remote.ask(host, command)).items():
+        for line in done.stdout.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if json_:
+                click.echo(json.dumps({"host": name, **entry}))
+            else:
+                click.echo(f"{name}  " + "  ".join(str(value) for value in entry.values() if value not in ("", None)))
+        if not done.stdout and not json_:
+            click.echo(f"{name}  nothing yet")
+
+
+def lock(asked: Asked, *, release: bool, json_: bool) -> None:
+    """Print who holds the deploy lock of each host, or remove it."""
+    hosts = [host for host in Variables(asked.project()).hosts() if set(host.groups) & set(APPLICATION)]
+    command = remote.as_root("rm", "--force", _LOCK) if release else f"cat {_LOCK} 2>/dev/null || true"
+    if asked.show:
+        _show(hosts, command)
+        return
+    held = {}
+    for name, done in remote.ask_all(hosts, lambda host: remote.ask(host, command)).items():
+        if done.returncode:
+            raise Failure(f"{name}: {done.stderr.strip()}", fix=f"drumline shell --host {name}", code=Exit.FAILED)
+        try:
+            held[name] = json.loads(done.stdout) if done.stdout.strip() else None
+        except ValueError:
+            held[name] = {"who": "somebody", "since": "a moment ago"}
+    if json_:
+        click.echo(json.dumps(held, indent=2))
+        return
+    for name, holder in held.items():
+        if release:
+            click.echo(f"{name}  unlocked")
+        elif holder:
+            click.echo(f"{name}  {holder.get('who')} since {holder.get('since')}, on {holder.get('machine')}")
+        else:
+            click.echo(f"{name}  nobody is deploying")

@@ -1,0 +1,336 @@
+"""The folder deploy/ of a project: what init writes, and what a later init would change."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from drumline_cli import project, vault
+from drumline_cli.errors import Failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drumline_cli.survey import Queue, Survey
+
+ENVIRONMENT = "production"
+GROUPS = ("web", "worker", "beat", "flower", "redis", "postgresql")
+PLACEHOLDER_HOST = "app1.example.com"
+# What the checkout says. The rest of the contract is the user's, and a later init leaves it alone.
+_READ = {"app_root", "app_python_dependencies", "app_wsgi", "app_celery", "app_settings_module"}
+_LONGEST_KEY = 20
+# What a queue's name says of its share of the CPU; 100 is the usual one.
+_WEIGHTS = (
+    ({"high", "urgent", "priority", "critical", "fast", "interactive"}, 400),
+    ({"low", "bulk", "slow", "long", "background", "batch", "maintenance"}, 25),
+)
+
+
+@dataclass(slots=True)
+class Answers:
+    """What the checkout does not say."""
+
+    hosts: list[str] = field(default_factory=lambda: [PLACEHOLDER_HOST])
+    user: str = "admin"
+    site_names: list[str] = field(default_factory=list)
+    admin_email: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One variable of a file, with the sentence above it."""
+
+    name: str
+    value: Any
+    comment: str = ""
+
+    def text(self) -> str:
+        """Return it as YAML."""
+        dumped = yaml.safe_dump({self.name: self.value}, sort_keys=False, width=1000, allow_unicode=True)
+        return (f"# {self.comment}\n" if self.comment else "") + dumped
+
+
+def contract(survey: Survey) -> list[Block]:
+    """Return the contract of a project: a dozen variables."""
+    blocks = [
+        Block("app_name", survey.name.replace("_", " ").replace("-", " ").title(), "Display name."),
+        Block("app_source", "{{ inventory_dir | dirname }}", "This checkout."),
+        Block("app_root", survey.root, "Folder with manage.py; it is what ships to the hosts."),
+        Block("app_python_dependencies", survey.dependencies[0].value),
+        Block("app_settings_module", survey.settings[0].value),
+        Block("app_celery", survey.celery[0].value),
+    ]
+    if survey.wsgi:
+        blocks.append(Block("app_wsgi", survey.wsgi[0].value))
+    return [
+        *blocks,
+        Block(
+            "app_health_path",
+            survey.health.value if survey.health else "/",
+            "Path that answers 200 when the site works.",
+        ),
+        Block("app_large_bodies_kb", {}, "Paths that accept uploads above 1 MB, with their limit in KB."),
+        Block("app_env", {}, "Variables of the environment, beside those for database, broker, hosts and e-mail."),
+        Block("app_secrets", {}, "The same, secret. Values belong in the vault: drumline secrets edit"),
+        Block("fleet_artefacts", "{{ inventory_dir }}/.artefacts", "Builds are kept here."),
+    ]
+
+
+def key_of(queue: str) -> str:
+    """Return the name of a queue's units: lower-case letters, digits and _."""
+    return re.sub(r"[^a-z0-9]+", "_", queue.lower()).strip("_0123456789")[:_LONGEST_KEY] or "queue"
+
+
+def queue_entry(key: str, queue: Queue, count: int) -> dict[str, Any]:
+    """Return a queue's numbers: the project's own limits where it states them, and a memory that fits many queues."""
+    soft = queue.soft_time_limit or (max(queue.time_limit - 60, queue.time_limit // 2) if queue.time_limit else 300)
+    hard = queue.time_limit if queue.time_limit > soft else soft + max(30, soft // 5)
+    crowded = count > 3  # noqa: PLR2004 - more queues than the example has
+    return {
+        **({"queue": queue.name} if key != queue.name else {}),
+        "instances": 2,
+        "concurrency": 1 if crowded else 2,
+        "prefetch": 1,
+        "soft_time_limit": soft,
+        "time_limit": hard,
+        "drain_timeout": hard + 60,
+        "memory_mb": 256 if crowded else 384,
+        "cpu_weight": next((weight for names, weight in _WEIGHTS if names & set(key.split("_"))), 100),
+    }
+
+
+def processes(survey: Survey) -> Block:
+    """Return the process model of a project's queues."""
+    entries: dict[str, Any] = {}
+    for queue in survey.queues.values():
+        key, number = key_of(queue.name), 1
+        while key in entries:
+            number += 1
+            key = f"{key_of(queue.name)}_{number}"
+        entries[key] = queue_entry(key, queue, len(survey.queues))
+    return Block(
+        "app_queues",
+        entries,
+        "Queues, each with its own workers. soft_time_limit < time_limit < drain_timeout, in seconds; memory_mb is per instance.",
+    )
+
+
+def inventory(environment: str, groups: dict[str, list[str]], comment: str) -> str:
+    """Return the file of an inventory's hosts."""
+    children = {group: {"hosts": dict.fromkeys(hosts)} for group, hosts in groups.items()}
+    lines = ["---", f"# {comment}", "project:", "  children:", f"    {environment}:", "      children:"]
+    for group, entry in children.items():
+        hosts = ", ".join(f"{host}: " for host in entry["hosts"])
+        lines.append(f"        {group}: {{hosts: {{{hosts}}}}}")
+    return "\n".join(lines) + "\n"
+
+
+def local_host(survey: Survey) -> str:
+    """Return the name of the project's own test host."""
+    return re.sub(r"[^a-z0-9]+", "-", survey.name.lower()).strip("-")[:40] + "-local"
+
+
+def files(survey: Survey, answers: Answers) -> dict[str, str]:
+    """Return the text of every file of deploy/ but the vault and its password."""
+    sites = answers.site_names or [answers.hosts[0]]
+    beat = answers.hosts[:1]
+    production = [
+        Block("ansible_user", answers.user, "User who may use sudo on the hosts."),
+        Block("app_site_names", sites, "Names that the site answers to; the first is its canonical name."),
+        Block(
+            "app_admin_email",
+            answers.admin_email,
+            "Who may sign in first, with vault_admin_password; empty creates nobody.",
+        ),
+        Block(
+            "app_email",
+            {"host": "127.0.0.1", "port": 25, "use_tls": False, "user": "", "from": f"noreply@{sites[0]}"},
+            "How the application sends e-mail; the password is vault_email_password.",
+        ),
+    ]
+    name = local_host(survey)
+    one = dict.fromkeys(("web", "worker"), answers.hosts) | dict.fromkeys(GROUPS[2:], beat)
+    return {
+        f"{ENVIRONMENT}.yml": inventory(
+            ENVIRONMENT,
+            one,
+            "The hosts, by what they run. A group may hold several; beat, redis and postgresql hold one.",
+        ),
+        f"{project.LOCAL}.yml": inventory(
+            project.LOCAL, {group: [name] for group in (*GROUPS, "mail_catcher")}, "The test host of `drumline up`."
+        ),
+        "group_vars/project/contract.yml": _text("The project to deploy, on every inventory.", contract(survey)),
+        "group_vars/project/processes.yml": _text("The processes, on every inventory.", [processes(survey)]),
+        f"group_vars/{ENVIRONMENT}/main.yml": _text("What differs from other inventories.", production),
+        f"group_vars/{project.LOCAL}/main.yml": LOCAL_VARIABLES,
+        ".gitignore": GITIGNORE,
+    }
+
+
+def _text(first: str, blocks: list[Block]) -> str:
+    return "\n".join(["---", f"# {first}", "", *(block.text() for block in blocks)]).rstrip("\n") + "\n"
+
+
+GITIGNORE = """\
+# What must never be in git.
+/.vault-password
+/secrets/
+/.local/
+# What can be built again.
+/.artefacts/
+*.retry
+"""
+
+LOCAL_VARIABLES = """\
+---
+# The test host of `drumline up`: a container on this machine that stands in for a server.
+ansible_host: 127.0.0.1
+ansible_port: 2222
+ansible_user: admin
+ansible_private_key_file: "{{ inventory_dir }}/.local/ssh/id_ed25519"
+ansible_ssh_common_args: >-
+  -o UserKnownHostsFile="{{ inventory_dir }}/.local/ssh/known_hosts" -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes
+
+app_site_names: [127.0.0.1, localhost, "{{ inventory_hostname }}"]
+app_admin_email: admin@localhost.test
+nginx_public_https_port: 8443
+verify_url: "https://127.0.0.1:{{ nginx_public_https_port }}"
+
+# E-mail stays on the host, in the mailbox of the mail catcher.
+app_email: {host: 127.0.0.1, port: 1025, use_tls: false, user: "", from: noreply@localhost.test}
+
+# Generated when they are first used.
+fleet_secrets_directory: "{{ inventory_dir }}/.local/secrets"
+vault_django_secret_key: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/django_secret_key', length=64, chars=['ascii_letters', 'digits']) }}"
+vault_postgresql_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/postgresql_password', length=32, chars=['ascii_letters', 'digits']) }}"
+vault_redis_app_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/redis_app_password', length=32, chars=['ascii_letters', 'digits']) }}"
+vault_redis_flower_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/redis_flower_password', length=32, chars=['ascii_letters', 'digits']) }}"
+vault_admin_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/admin_password', length=24, chars=['ascii_letters', 'digits']) }}"
+vault_email_password: ""
+"""
+
+
+def write_all(checkout: Path, texts: dict[str, str]) -> list[Path]:
+    """Write a new deploy/ with a new vault, as a whole or not at all. Returns the files."""
+    target, unfinished = checkout / project.FOLDER, checkout / f".{project.FOLDER}.partial"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    password = vault.new_password()
+    try:
+        for name, text in texts.items():
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / name).write_text(text)
+        encrypted = vault.encrypt(vault.new_vault(), password)
+        vault.replace(unfinished / "group_vars" / ENVIRONMENT / "vault.yml", encrypted, 0o600)
+        vault.replace(unfinished / project.PASSWORD_FILE, f"{password}\n", 0o600)
+        unfinished.rename(target)
+    except OSError as error:
+        raise Failure(f"deploy/ cannot be written: {error.strerror}.", where=target, fix=f"ls -ld {checkout}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def proposals(checkout: Path, texts: dict[str, str]) -> dict[Path, str]:
+    """Return the files of deploy/ that a new look at the checkout would change, with their new text.
+
+    Values that the checkout does not say, and numbers of queues, are the user's.
+    """
+    changed = {}
+    for name, text in texts.items():
+        path = checkout / project.FOLDER / name
+        before = path.read_text() if path.exists() else ""
+        if not path.exists():
+            after = text
+        elif name.endswith("contract.yml"):
+            after = _with_contract(before, text)
+        elif name.endswith("processes.yml"):
+            after = _with_queues(before, text)
+        elif name == ".gitignore":
+            missing = [line for line in text.splitlines() if line.startswith("/") and line not in before.splitlines()]
+            after = before.rstrip("\n") + "\n" + "".join(f"{line}\n" for line in missing) if missing else before
+        else:
+            after = before
+        if after != before:
+            changed[path] = after
+    return changed
+
+
+def difference(path: Path, after: str, checkout: Path) -> str:
+    """Return a change as a unified diff."""
+    before = path.read_text().splitlines() if path.exists() else []
+    name = str(path.relative_to(checkout))
+    return "\n".join(
+        difflib.unified_diff(before, after.splitlines(), name if before else "/dev/null", name, lineterm="")
+    )
+
+
+def _parts(text: str) -> dict[str, str]:
+    """The variables of a file by name, each with its own lines and the comment above it."""
+    parts: dict[str, str] = {}
+    held: list[str] = []
+    name = ""
+    for line in text.splitlines(keepends=True):
+        match = re.match(r"([A-Za-z_]\w*):", line)
+        if match:
+            name = match[1]
+            parts[name] = "".join([*held, line])
+            held = []
+        elif line.startswith("#") or not line.strip():
+            held.append(line)
+        elif name:
+            parts[name] += "".join([*held, line])
+            held = []
+    return parts
+
+
+def _with_contract(before: str, text: str) -> str:
+    wanted, held = _parts(text), _parts(before)
+    after = before
+    for name, block in wanted.items():
+        if name not in held:
+            after = after.rstrip("\n") + "\n\n" + block.strip("\n") + "\n"
+        elif name in _READ and yaml.safe_load(held[name]) != yaml.safe_load(block):
+            # A function, since a replacement's backslashes mean something.
+            line = block.strip("\n").splitlines()[-1]
+            after = re.sub(rf"(?m)^{name}:.*(\n[ -].*)*$", partial(_same, line), after)
+    return after
+
+
+def _same(text: str, _: re.Match[str]) -> str:
+    return text
+
+
+def _with_queues(before: str, text: str) -> str:
+    wanted = (yaml.safe_load(text) or {}).get("app_queues", {})
+    held = (yaml.safe_load(before) or {}).get("app_queues") or {}
+    served = {str(entry.get("queue", key)) for key, entry in held.items() if isinstance(entry, dict)}
+    missing = {key: entry for key, entry in wanted.items() if entry.get("queue", key) not in served and key not in held}
+    if not missing:
+        return before
+    added = "".join(f"  {line}\n" for line in yaml.safe_dump(missing, sort_keys=False, width=1000).splitlines())
+    part = _parts(before).get("app_queues")
+    if part is None:
+        return before.rstrip("\n") + "\n\napp_queues:\n" + added
+    return before.replace(part, part.rstrip("\n") + "\n" + added)
+
+
+def answers_of(checkout: Path) -> Answers:
+    """Return the answers that an existing deploy/ holds."""
+    answers = Answers()
+    folder = checkout / project.FOLDER
+    try:
+        hosts = yaml.safe_load((folder / f"{ENVIRONMENT}.yml").read_text())
+        web = hosts["project"]["children"][ENVIRONMENT]["children"]["web"]["hosts"]
+        answers.hosts = [str(name) for name in web] or answers.hosts
+        main = yaml.safe_load((folder / "group_vars" / ENVIRONMENT / "main.yml").read_text())
+        answers.site_names = [str(name) for name in main.get("app_site_names") or []]
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        # Files of the user's own making hold no answers to take over.
+        pass
+    return answers
