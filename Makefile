@@ -69,7 +69,7 @@ lint: bootstrap-test ## Check style and types: ruff, mypy, yamllint, ansible-lin
 .PHONY: test-python
 test-python: bootstrap-test ## Tests that need no test host: application, contracts, units, playbooks, real servers
 	cd drumline && pytest $(SIDE_BY_SIDE) auto
-	pytest $(SIDE_BY_SIDE) $(PROCESSES) tests/app tests/contracts tests/units tests/playbooks tests/vagrant tests/integration tests/faults
+	pytest $(SIDE_BY_SIDE) $(PROCESSES) tests/app tests/contracts tests/units tests/playbooks tests/command tests/vagrant tests/integration tests/faults
 
 .PHONY: test-matrix
 test-matrix: bootstrap-test ## Run the package over every supported Python, Django and Celery that this machine has, in an hour: ONLY=3.13-6.1-5.7

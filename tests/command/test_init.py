@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,38 @@ def test_a_second_run_keeps_what_the_user_wrote(project: Path, drumline: Drumlin
     assert "FEATURE: 'on'\n  # kept" in after
     assert "app_log_level: DEBUG" in after
     assert yaml.safe_load(after)["app_settings_module"] == "proj.production"
+
+
+class Keyboard(io.StringIO):
+    """What somebody types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_the_source_does_not_say_is_asked(project: Path, drumline: Drumline, monkeypatch: pytest.MonkeyPatch):
+    write(project, {"proj/staging.py": "from proj.settings import *", "uv.lock": 'name = "gunicorn"\nhash = ""\n'})
+    (project / "proj/wsgi.py").write_text("import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'proj.staging'\n")
+    typed = ["proj.settings", "requirements.txt", "app1.example.org app2.example.org", "root", "www.example.org"]
+    monkeypatch.setattr(sys, "stdin", Keyboard("\n".join(typed) + "\n"))
+    answer = drumline("init")
+    assert answer.code == 0, answer.err
+    for question in ("Settings module", "Locked dependencies", "Host to deploy to", "sudo", "Names of the site"):
+        assert question in answer.err
+    contract = variables(project, "contract.yml")
+    assert contract["app_settings_module"] == "proj.settings"
+    hosts = yaml.safe_load((project / "deploy/production.yml").read_text())
+    groups = hosts["project"]["children"]["production"]["children"]
+    assert list(groups["web"]["hosts"]) == ["app1.example.org", "app2.example.org"]
+    # One host holds the data and the schedule.
+    assert list(groups["beat"]["hosts"]) == list(groups["postgresql"]["hosts"]) == ["app1.example.org"]
+
+
+def test_an_interrupted_init_leaves_nothing(project: Path, drumline: Drumline, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", Keyboard(""))
+    answer = drumline("init")
+    assert (answer.code, "Traceback" in answer.err) == (130, False)
+    assert not (project / "deploy").exists()
 
 
 def test_show_prints_the_files_and_writes_none(project: Path, drumline: Drumline):

@@ -164,7 +164,7 @@ def _folder(found: Project) -> Iterator[Finding]:
 def _settings(found: Project, variables: Variables, hosts: list[Host]) -> Iterator[Finding]:
     """Look at what deploy/ says, without a host."""
     values = variables.values(hosts[0].name)
-    findings = [*_names(found, variables), *_secrets(values), *_paths(values)]
+    findings = [*_names(found, variables), *_secrets(values), *_empty(found, values), *_paths(values)]
     findings += [
         Finding("deploy/", "problem", f"{host.name} is the example's host", f"Write your own into {shown(found.hosts)}")
         for host in hosts
@@ -201,6 +201,25 @@ def _secrets(values: Values) -> Iterator[Finding]:
     for name in needed:
         if not (name in values and values(name)):
             yield Finding("deploy/", "problem", f"the secret {name} is missing", "drumline secrets edit")
+
+
+def _empty(found: Project, values: Values) -> Iterator[Finding]:
+    """Find variables of the environment that init wrote for somebody to fill in, and that are still empty."""
+    for path in sorted(found.deploy.glob("group_vars/*/*.yml")):
+        if is_encrypted(path) or path.parent.name not in {"project", found.inventory}:
+            continue
+        for name in ("app_env", "app_secrets"):
+            try:
+                given = values(name) if name in read_yaml(path) else None
+            except Failure as failure:
+                yield Finding(
+                    "deploy/", "problem", f"{name} in {shown(path)}: {failure.message}", "drumline secrets edit"
+                )
+                continue
+            for variable, value in given.items() if isinstance(given, dict) else ():
+                if value in ("", None):
+                    fix = "drumline secrets edit" if name == "app_secrets" else f"Set it in {shown(path)}"
+                    yield Finding("deploy/", "warning", f"{name}.{variable} is empty", fix)
 
 
 def _paths(values: Values) -> Iterator[Finding]:

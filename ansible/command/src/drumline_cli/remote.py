@@ -67,7 +67,7 @@ def unreachable(host: Host, stderr: str) -> Failure:
                 fix=fix.format(target=target, name=host.address),
                 code=Exit.UNREACHABLE,
             )
-    last = stderr.strip().splitlines()[-1] if stderr.strip() else "ssh ended with 255"
+    last = (stderr.strip().splitlines() or ["ssh ended with 255"])[-1]
     return Failure(
         f"{host.name} was not reached: {last}", where=f"ssh {target}", fix=f"ssh {target}", code=Exit.UNREACHABLE
     )
@@ -103,8 +103,9 @@ def become(host: Host, command: str, *, terminal: bool) -> int:
     """Run a command on a host in the foreground and return its exit code."""
     code = call(ssh(host, command, terminal=terminal, asks=True))
     if code == _SSH_FAILED:
-        # It printed the reason itself.
-        raise unreachable(host, "")
+        raise Failure(
+            f"{host.name} was not reached; ssh says why, above.", fix="drumline doctor", code=Exit.UNREACHABLE
+        )
     return code
 
 

@@ -7,24 +7,53 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from drumline_cli import project, vault
+from drumline_cli import bundle, project, vault
+from drumline_cli.configuration import documented
 from drumline_cli.errors import Failure
+from drumline_cli.variables import read_yaml
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from drumline_cli.survey import Queue, Survey
+
 
 ENVIRONMENT = "production"
 GROUPS = ("web", "worker", "beat", "flower", "redis", "postgresql")
 PLACEHOLDER_HOST = "app1.example.com"
 # What the checkout says. The rest of the contract is the user's, and a later init leaves it alone.
-_READ = {"app_root", "app_python_dependencies", "app_wsgi", "app_celery", "app_settings_module"}
+_READ = {
+    "app_root",
+    "app_python_dependencies",
+    "app_dependencies",
+    "app_wsgi",
+    "app_asgi",
+    "app_celery",
+    "app_settings_module",
+}
 _LONGEST_KEY = 20
+# Of Debian 12 and 13.
+DEBIAN_PYTHONS = ("3.11", "3.13")
+# What a variable of the environment holds, by its name.
+_FIELDS = (
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(NAME|DB)$", "database.name"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(HOST|SERVER)$", "database.host"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?PORT$", "database.port"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(USER|USERNAME)$", "database.user"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(PASS|PASSWORD|PW)$", "database.password"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(URL|URI|DSN)$", "database.url"),
+    (r"(BROKER|AMQP|CELERY)_?\w*(URL|URI)$", "broker_url"),
+    (r"SECRET_KEY$", "secret_key"),
+    (r"ALLOWED_HOSTS$", "hosts"),
+    (r"(CSRF_)?TRUSTED_ORIGINS$", "origins"),
+    (r"(SITE|BASE|PUBLIC)_URL$", "site_url"),
+    (r"STATIC_ROOT$", "static_root"),
+    (r"MEDIA_ROOT$", "media_root"),
+    (r"(TIME_ZONE|^TZ)$", "time_zone"),
+)
 # What a queue's name says of its share of the CPU; 100 is the usual one.
 _WEIGHTS = (
     ({"high", "urgent", "priority", "critical", "fast", "interactive"}, 400),
@@ -57,28 +86,190 @@ class Block:
 
 
 def contract(survey: Survey) -> list[Block]:
-    """Return the contract of a project: a dozen variables."""
+    """Return the contract of a project: a dozen variables, and those in which it differs from most."""
+    title = re.sub(r"[_-]+", " ", survey.name).title()
     blocks = [
-        Block("app_name", survey.name.replace("_", " ").replace("-", " ").title(), "Display name."),
+        Block("app_name", title, "Display name."),
         Block("app_source", "{{ inventory_dir | dirname }}", "This checkout."),
         Block("app_root", survey.root, "Folder with manage.py; it is what ships to the hosts."),
         Block("app_python_dependencies", survey.dependencies[0].value),
+        Block("app_dependencies", survey.dependencies[0].value),
+        *_packages(survey),
         Block("app_settings_module", survey.settings[0].value),
         Block("app_celery", survey.celery[0].value),
+        *_server(survey),
+        Block(
+            "app_ledger",
+            "project" if survey.has("drumline") else False,
+            "true adds drumline to the settings at deploy, which makes tasks durable; project: they have it themselves.",
+        ),
+        *_health(survey),
+        *_files(survey),
+        *_overrides(survey),
+        *_environment(survey),
+        *_others(survey),
+        Block("app_large_bodies_kb", {}, "Paths that accept uploads above 1 MB, with their limit in KB."),
+        Block("fleet_artefacts", "{{ inventory_dir }}/.artefacts", "Builds are kept here."),
     ]
-    if survey.wsgi:
-        blocks.append(Block("app_wsgi", survey.wsgi[0].value))
+    # A wheel's init writes what that wheel's playbooks read.
+    known = documented()
+    return [block for block in blocks if block.name in known]
+
+
+def _packages(survey: Survey) -> list[Block]:
+    blocks = []
+    wanted = ["gunicorn"] if not survey.packages & {"gunicorn", "daphne", "granian", "hypercorn"} else []
+    if survey.asynchronous and "gunicorn" in {*survey.packages, *wanted} and "uvicorn-worker" not in survey.packages:
+        wanted.append("uvicorn-worker")
+    if not survey.packages & {"psycopg", "psycopg2", "psycopg2-binary", "psycopg-c"}:
+        wanted.append("psycopg[binary]")
+    if wanted:
+        blocks.append(Block("app_dependencies_extra", wanted, "What the hosts need and the project does not list."))
+    version = re.fullmatch(r"(?:==|~=)?\s*(3\.\d+)(\.\d+|\.\*)?", survey.python.value) if survey.python else None
+    if version and version[1] not in DEBIAN_PYTHONS:
+        blocks.append(Block("app_python", version[1], "Version of Python, shipped with each release."))
+    if survey.builds:
+        steps = ["npm ci && npm run build" if step.value.startswith("npm") else step.value for step in survey.builds]
+        blocks.append(Block("app_build_commands", steps, "Run once on this machine; what they make is deployed."))
+    return blocks
+
+
+def _server(survey: Survey) -> list[Block]:
+    if survey.asynchronous:
+        blocks = [Block("app_server", "asgi"), Block("app_asgi", survey.asgi[0].value)]
+        if survey.websockets:
+            blocks.append(Block("app_websockets", survey.sockets or ["/ws/"], "Paths of websockets, as prefixes."))
+        return blocks
+    return [Block("app_wsgi", survey.wsgi[0].value)] if survey.wsgi else []
+
+
+def _health(survey: Survey) -> list[Block]:
+    if survey.health:
+        return [Block("app_health_path", survey.health.value, "Path that answers 200 when the site works.")]
+    # With a ledger the playbooks know a path of their own; without one they look at /.
+    return (
+        []
+        if "app_ledger" in documented()
+        else [Block("app_health_path", "/", "Path that answers 200 when the site works.")]
+    )
+
+
+def _files(survey: Survey) -> list[Block]:
+    blocks = []
+    static, media = survey.folder("STATIC_ROOT"), survey.folder("MEDIA_ROOT")
+    if "STATIC_ROOT" not in survey.values:
+        blocks += [
+            Block("app_static", value=False, comment="The settings have no STATIC_ROOT."),
+            Block("app_static_root", ""),
+        ]
+    elif static and static != "static":
+        blocks.append(Block("app_static_root", static, "Folder that collectstatic fills."))
+    if media:
+        blocks.append(Block("app_media_root", media, "Folder of uploaded files, kept through every release."))
+    return blocks
+
+
+def _overrides(survey: Survey) -> list[Block]:
+    """Settings that are right on a developer's machine and wrong on a host."""
+    overrides: dict[str, Any] = {}
+    if survey.setting("DEBUG") is True and "DEBUG" not in survey.environment:
+        overrides["DEBUG"] = False
+    hosts = survey.setting("ALLOWED_HOSTS")
+    if isinstance(hosts, list) and "*" not in hosts and all(isinstance(host, str) for host in hosts):
+        overrides["ALLOWED_HOSTS"] = "{{ app_site_names }}"
+    if isinstance(survey.fixed("SECRET_KEY"), str):
+        overrides["SECRET_KEY"] = "{secret_key}"  # noqa: S105 - a field of the playbooks'
+    databases = survey.fixed("DATABASES")
+    default = databases.get("default") if isinstance(databases, dict) else None
+    if isinstance(default, dict) and all(
+        isinstance(default.get(key, ""), (str, Path)) for key in ("ENGINE", "NAME", "HOST")
+    ):
+        fields = {
+            "ENGINE": "engine",
+            "HOST": "host",
+            "PORT": "port",
+            "NAME": "name",
+            "USER": "user",
+            "PASSWORD": "password",
+        }
+        overrides["DATABASES"] = {"default": {name: f"{{database.{field}}}" for name, field in fields.items()}}
+    static = survey.fixed("STATIC_ROOT")
+    if static is not None and survey.folder("STATIC_ROOT") is None:
+        overrides["STATIC_ROOT"] = "{static_root}"
+    return [Block("app_settings", overrides, "Settings that differ on the hosts.")] if overrides else []
+
+
+def _environment(survey: Survey) -> list[Block]:
+    usual = read_yaml(bundle.ansible() / "group_vars" / "all" / "wiring.yml").get("fleet_environment") or {}
+    unknown = {name: where for name, where in survey.required.items() if name not in usual}
+    mapped = {name: field for name in unknown if (field := _field(name))}
+    rest = [name for name in unknown if name not in mapped]
+    hidden = [name for name in rest if vault.is_secret(name)]
+    plain = {name: "" for name in rest if name not in hidden}
+    known = documented()
+    blocks = (
+        [Block("app_environment", mapped, "Names under which the project reads what the hosts provide.")]
+        if mapped
+        else []
+    )
+    if "app_environment" not in known:
+        # Nothing tells yet which of them the playbooks set.
+        plain, hidden = {}, []
     return [
         *blocks,
+        Block("app_env", plain, "Further variables of the environment; those that are empty must be set."),
         Block(
-            "app_health_path",
-            survey.health.value if survey.health else "/",
-            "Path that answers 200 when the site works.",
+            "app_secrets",
+            {name: f"{{{{ vault_{name.lower()} }}}}" for name in hidden},
+            "The same, secret. Values belong in the vault: drumline secrets edit",
         ),
-        Block("app_large_bodies_kb", {}, "Paths that accept uploads above 1 MB, with their limit in KB."),
-        Block("app_env", {}, "Variables of the environment, beside those for database, broker, hosts and e-mail."),
-        Block("app_secrets", {}, "The same, secret. Values belong in the vault: drumline secrets edit"),
-        Block("fleet_artefacts", "{{ inventory_dir }}/.artefacts", "Builds are kept here."),
+    ]
+
+
+def _field(name: str) -> str:
+    """Return the template for a variable of the environment, by what its name says."""
+    for pattern, provided in _FIELDS:
+        if re.search(pattern, name):
+            return f"{{{provided}}}"
+    return ""
+
+
+def _others(survey: Survey) -> list[Block]:
+    blocks = []
+    daemons = {key_of(choice.name or "process"): {"command": choice.value} for choice in survey.processes}
+    if daemons:
+        blocks.append(Block("app_daemons", daemons, "Processes that always run, beside web, workers and beat."))
+    timers: dict[str, Any] = {}
+    for choice in survey.crons:
+        if entry := timer(choice.value):
+            name, command, calendar = entry
+            timers[key_of(name)] = {"command": command, "calendar": calendar}
+    if timers:
+        blocks.append(Block("app_timers", timers, "Commands that run at set times, as systemd.time(7) writes them."))
+    return blocks
+
+
+def timer(line: str) -> tuple[str, str, str] | None:
+    """Return name, command and systemd's calendar of a crontab's line that runs a management command."""
+    match = re.match(r"(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s.*manage\.py\s+([\w-]+)((?:\s+[\w./=:-]+)*)", line)
+    if not match:
+        return None
+    minute, hour, day, month, weekday = (_calendar(part) for part in match.groups()[:5])
+    days = ",".join(_weekdays(weekday)) if weekday != "*" else ""
+    arguments = match[7].split(" >")[0].rstrip()
+    command = f"python manage.py {match[6]}{arguments}"
+    return match[6], command, f"{days} *-{month}-{day} {hour}:{minute}:00".strip()
+
+
+def _calendar(part: str) -> str:
+    return re.sub(r"^\*/", "0/", part).replace("-", "..")
+
+
+def _weekdays(part: str) -> list[str]:
+    names = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    return [
+        ".".join(names[int(one)] if one.isdigit() else one.title() for one in each.split("."))
+        for each in part.split(",")
     ]
 
 
@@ -225,7 +416,8 @@ def write_all(checkout: Path, texts: dict[str, str]) -> list[Path]:
         for name, text in texts.items():
             (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / name).write_text(text)
-        encrypted = vault.encrypt(vault.new_vault(), password)
+        others = re.findall(r"\{\{ (vault_\w+) \}\}", texts["group_vars/project/contract.yml"])
+        encrypted = vault.encrypt(vault.new_vault(others), password)
         vault.replace(unfinished / "group_vars" / ENVIRONMENT / "vault.yml", encrypted, 0o600)
         vault.replace(unfinished / project.PASSWORD_FILE, f"{password}\n", 0o600)
         unfinished.rename(target)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Folders that hold no code of the project's own.
 SKIPPED = {
@@ -90,6 +91,10 @@ class Code:
         """Return the name that a file is imported by."""
         parts = list(path.relative_to(self.top).with_suffix("").parts)
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    def seen(self) -> list[Path]:
+        """Return the files whose names were asked for, directly or by an import."""
+        return list(self._names)
 
     def names(self, path: Path) -> dict[str, Named]:
         """Return a module's names with their values, those of its star imports included."""
@@ -233,6 +238,12 @@ class Reader:
             case ast.BinOp(left=left, op=ast.Mult(), right=right):
                 a, b = self.value(left), self.value(right)
                 return a * b if isinstance(a, (int, float)) and isinstance(b, (int, float)) else Unknown()
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                base, name = self.value(left), self.value(right)
+                return base / name if isinstance(base, Path) and isinstance(name, str) else Unknown()
+            case ast.Attribute(value=inner, attr="parent"):
+                path = self.value(inner)
+                return path.parent if isinstance(path, Path) else Unknown()
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 inner = self.value(operand)
                 return Unknown() if isinstance(inner, (Unknown, FromEnvironment)) else not inner
@@ -243,17 +254,40 @@ class Reader:
                 return self.value(body)
             case ast.BoolOp(op=ast.Or(), values=values):
                 return self.value(values[0])
-            case ast.Call() | ast.Subscript():
+            case (ast.Call() | ast.Subscript()) as node:
                 read = environment_read(node)
                 if read is not None:
                     return read
-                # env.list(...) + [...] and the like; a Queue says its name.
-                if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] == "Queue":
-                    named = node.args[0] if node.args else keyword(node, "name")
-                    return self.value(named) if named is not None else Unknown()
-                return Unknown()
+                return self._called(node) if isinstance(node, ast.Call) else self._item(node)
             case _:
                 return Unknown()
+
+    def _called(self, call: ast.Call) -> Any:
+        """What a call returns: a queue's name, or one of the ways to write a path."""
+        name = dotted(call.func).rpartition(".")[2] or getattr(call.func, "attr", "")
+        if name == "Queue":
+            named = call.args[0] if call.args else keyword(call, "name")
+            return self.value(named) if named is not None else Unknown()
+        if name in {"resolve", "absolute"} and isinstance(call.func, ast.Attribute) and not call.args:
+            return self.value(call.func.value)
+        if name in {"Path", "abspath", "realpath", "dirname", "str", "join"} and call.args:
+            first, *rest = [self._path if dotted(each) == "__file__" else self.value(each) for each in call.args]
+            if not isinstance(first, (str, Path)) or not all(isinstance(part, str) for part in rest):
+                return Unknown()
+            path = Path(first).joinpath(*rest)
+            return path.parent if name == "dirname" else path
+        if name == "joinpath" and isinstance(call.func, ast.Attribute):
+            base, parts = self.value(call.func.value), [self.value(each) for each in call.args]
+            fits = isinstance(base, Path) and all(isinstance(part, str) for part in parts)
+            return base.joinpath(*parts) if fits else Unknown()
+        return Unknown()
+
+    def _item(self, node: ast.Subscript) -> Any:
+        held, key = self.value(node.value), self.value(node.slice)
+        if isinstance(held, (dict, list)):
+            with contextlib.suppress(LookupError, TypeError):
+                return held[key]
+        return Unknown()
 
     def _items(self, nodes: list[ast.expr]) -> list[Any]:
         items: list[Any] = []

@@ -7,7 +7,8 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from drumline_cli.errors import Failure, shown
 from drumline_cli.source import (
@@ -22,9 +23,6 @@ from drumline_cli.source import (
     keyword,
 )
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 _LOCKS = ("uv.lock", "poetry.lock", "Pipfile.lock", "pylock.toml")
 _REQUIREMENTS = (
     *("requirements.txt", "requirements/production.txt", "requirements/prod.txt", "requirements/base.txt"),
@@ -36,7 +34,18 @@ _SENDERS = {"apply_async", "apply_async_on_commit", "delay_on_commit", "send_tas
 _TASKS = {"shared_task", "task", "periodic_task"}
 _HEALTH = re.compile(r"\^?(healthz?|health[-_]check|readyz|livez|ht|_health|status/health|up|ping)/?\$?")
 _NOTABLE = (
-    *("gunicorn", "uvicorn", "daphne", "granian", "hypercorn", "whitenoise", "channels", "flower", "drumline"),
+    *(
+        "gunicorn",
+        "uvicorn",
+        "uvicorn-worker",
+        "daphne",
+        "granian",
+        "hypercorn",
+        "whitenoise",
+        "channels",
+        "flower",
+        "drumline",
+    ),
     *("psycopg", "psycopg2", "psycopg2-binary", "psycopg-c", "mysqlclient", "django-redis", "django-celery-beat"),
 )
 DEFAULT_QUEUE = "celery"
@@ -59,6 +68,7 @@ class Choice:
 
     value: str
     where: Where
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -105,6 +115,9 @@ class Survey:
     crons: list[Choice] = field(default_factory=list)
     processes: list[Choice] = field(default_factory=list)
     builds: list[Choice] = field(default_factory=list)
+    # Variables of the environment without which the settings do not load.
+    required: dict[str, Where] = field(default_factory=dict)
+    sockets: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     @property
@@ -124,6 +137,25 @@ class Survey:
         """Return whether one of these is among INSTALLED_APPS."""
         return any(app == name or app.startswith(f"{name}.") for app in self.installed for name in names)
 
+    def fixed(self, name: str) -> Any:
+        """Return a setting's value if the source states it, whatever the environment holds; else None."""
+        named = self.values.get(name)
+        value = named.value if named else None
+        return None if isinstance(value, (Unknown, FromEnvironment)) else value
+
+    def folder(self, name: str) -> str | None:
+        """Return a setting's folder relative to `top`, None if it is elsewhere or not known."""
+        value = self.fixed(name)
+        if not isinstance(value, (str, Path)) or not str(value):
+            return None
+        path = self.top / value
+        return str(path.relative_to(self.top)) if path.is_relative_to(self.top) and path != self.top else None
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the site is served by ASGI."""
+        return bool(self.asgi) and (self.websockets or bool(self.packages & {"uvicorn", "uvicorn-worker", "daphne"}))
+
     @property
     def websockets(self) -> bool:
         """Whether the project speaks more than HTTP."""
@@ -137,6 +169,7 @@ def look(checkout: Path, *, root: str = "", settings: str = "", celery: str = ""
     survey = Survey(checkout, top, checkout.name)
     _entry_points(code, survey, settings)
     _settings(code, survey)
+    _required(code, survey)
     _walk(code, survey, celery)
     _dependencies(survey)
     _files(survey)
@@ -287,6 +320,32 @@ def _settings(code: Code, survey: Survey) -> None:
                 choices.append(Choice(f"{code.module_of(entry)}:application", Where(entry)))
 
 
+def _required(code: Code, survey: Survey) -> None:
+    """What the settings read from the environment without a default."""
+    settings = code.find(survey.settings[0].value)
+    if settings is None:
+        return
+    for path in code.seen():
+        if not path.is_relative_to(settings.parent):
+            continue
+        tree = code.parse(path).tree
+        # A reader of the project's own decides by itself what is missing.
+        own = {
+            alias.asname or alias.name
+            for statement in ast.walk(tree)
+            if isinstance(statement, ast.ImportFrom)
+            for alias in statement.names
+            if code.find(f"{statement.module}.{alias.name}") or code.find(statement.module or "")
+        }
+        for node in ast.walk(tree):
+            read = environment_read(node)
+            called = dotted(node.func) if isinstance(node, ast.Call) else ""
+            # os.getenv gives None for what is not there.
+            loads = called.endswith((".get", "getenv")) or called.partition(".")[0] in own
+            if read is not None and not read.has_default and not loads:
+                survey.required.setdefault(read.name, Where(path, getattr(node, "lineno", 0)))
+
+
 def _walk(code: Code, survey: Survey, celery: str) -> None:
     """One look at every file: Celery applications, tasks and their queues, what is read from the environment."""
     conf: dict[str, Named] = {}
@@ -385,6 +444,11 @@ def _value(code: Code, path: Path, node: ast.expr) -> Any:
 
 def _assign(code: Code, survey: Survey, path: Path, node: ast.Assign, conf: dict[str, Named]) -> None:
     target = node.targets[0]
+    if isinstance(target, ast.Name) and target.id == "websocket_urlpatterns":
+        for call in ast.walk(node.value):
+            route = constant(call.args[0]) if isinstance(call, ast.Call) and call.args else None
+            if isinstance(route, str) and (first := re.match(r"\^?/?([\w-]+)/", route)):
+                survey.sockets.append(f"/{first[1]}/")
     if isinstance(node.value, ast.Call) and isinstance(target, ast.Name):
         made = dotted(node.value.func).rpartition(".")[2]
         if made.endswith("Celery"):
@@ -477,7 +541,7 @@ def _files(survey: Survey) -> None:
                 for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
                     name, colon, command = line.partition(":")
                     if colon and name.strip() not in {"web", "worker", "beat", "release"} and not line.startswith("#"):
-                        survey.processes.append(Choice(command.strip(), Where(path, number)))
+                        survey.processes.append(Choice(command.strip(), Where(path, number), name.strip()))
         for path in sorted([*folder.glob("*crontab*"), *folder.glob("cron.d/*"), *folder.glob("*.cron")]):
             if path.is_file():
                 for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):

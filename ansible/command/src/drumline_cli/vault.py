@@ -34,6 +34,11 @@ ROTATED = [
 _ALPHABET = string.ascii_letters + string.digits
 
 
+def is_secret(name: str) -> bool:
+    """Return whether a variable of the environment holds a secret, by its name."""
+    return re.search(r"KEY|SECRET|TOKEN|PASS|DSN|CREDENTIAL", name) is not None
+
+
 def generate(name: str) -> str:
     """Return a new value for a secret that is ours to choose."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(GENERATED[name][1]))
@@ -44,13 +49,15 @@ def new_password() -> str:
     return secrets.token_urlsafe(32)
 
 
-def new_vault() -> str:
-    """Return the text of a vault with new secrets."""
+def new_vault(others: list[str]) -> str:
+    """Return the text of a vault with new secrets, and a place for others, which somebody else gives."""
     lines = ["---", "# Change it with: drumline secrets edit"]
     for name, (meaning, _) in GENERATED.items():
         lines += ["", f"# {meaning}", f"{name}: {generate(name)}"]
     for name, meaning in GIVEN.items():
         lines += ["", f"# {meaning}", f'{name}: ""']
+    if others:
+        lines += ["", "# What app_secrets names.", *(f'{name}: ""' for name in others)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,117 @@
+"""The contract follows from what the source says of a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from drumline_cli import scaffold
+from drumline_cli.survey import look
+from tests.command.conftest import FIRST_STEPS, write
+
+SETTINGS = dedent(FIRST_STEPS["proj/settings.py"])
+
+
+class Everything(list[str]):
+    """Every variable that the playbooks may come to read."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+@pytest.fixture
+def contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The contract of First steps with some files in the place of its own, by variable."""
+    monkeypatch.setattr(scaffold, "documented", Everything)
+
+    def of(files: dict[str, str]) -> dict[str, Any]:
+        write(tmp_path, FIRST_STEPS | files)
+        return {block.name: block.value for block in scaffold.contract(look(tmp_path))}
+
+    return of
+
+
+def with_settings(text: str) -> dict[str, str]:
+    return {"proj/settings.py": f"{SETTINGS}{text}\n"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable", "value"),
+    [
+        ("DEBUG = True", "app_settings", {"DEBUG": False}),
+        ("ALLOWED_HOSTS = []", "app_settings", {"ALLOWED_HOSTS": "{{ app_site_names }}"}),
+        ("SECRET_KEY = 'insecure'", "app_settings", {"SECRET_KEY": "{secret_key}"}),
+        ("STATIC_ROOT = '/var/www/static'", "app_settings", {"STATIC_ROOT": "{static_root}"}),
+        (
+            "from pathlib import Path\nBASE = Path(__file__).resolve().parent.parent\nSTATIC_ROOT = BASE / 'out' / 'static'",
+            "app_static_root",
+            "out/static",
+        ),
+        (
+            "BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))\nMEDIA_ROOT = os.path.join(BASE, 'media')",
+            "app_media_root",
+            "media",
+        ),
+        ("BROKER = os.environ['MY_BROKER_URL']", "app_environment", {"DB_NAME": "{database.name}", "MY_BROKER_URL": "{broker_url}"}),
+        ("HOOK = os.environ['HOOK_NAME']", "app_env", {"HOOK_NAME": ""}),
+        ("TOKEN = os.environ['BANK_TOKEN']", "app_secrets", {"BANK_TOKEN": "{{ vault_bank_token }}"}),
+        ("TOKEN = os.environ.get('BANK_TOKEN')", "app_secrets", {}),
+        ("INSTALLED_APPS += ['drumline']", "app_ledger", "project"),
+        ("", "app_ledger", False),
+        ("", "app_dependencies_extra", ["gunicorn", "psycopg[binary]"]),
+    ],
+)  # fmt: skip
+def test_a_setting_decides_a_variable(contract: Any, settings: str, variable: str, value: object):
+    assert contract(with_settings(settings))[variable] == value
+
+
+def test_a_database_of_the_developer_s_machine_is_replaced(contract: Any):
+    found = contract(
+        with_settings("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'db.sqlite3'}}")
+    )
+    assert found["app_settings"]["DATABASES"]["default"]["ENGINE"] == "{database.engine}"
+
+
+def test_a_database_from_the_environment_is_left_alone(contract: Any):
+    assert "DATABASES" not in contract({}).get("app_settings", {})
+
+
+def test_channels_are_served_by_asgi_with_their_websockets(contract: Any):
+    found = contract(
+        with_settings("INSTALLED_APPS = ['channels']\nASGI_APPLICATION = 'proj.asgi.application'")
+        | {
+            "proj/asgi.py": "application = None",
+            "demoapp/routing.py": "websocket_urlpatterns = [re_path(r'^ws/chat/(?P<room>x)/$', None)]",
+            "requirements.txt": "django\ngunicorn\nuvicorn\nchannels\npsycopg2-binary==2.9\n",
+        }
+    )
+    assert (found["app_server"], found["app_asgi"]) == ("asgi", "proj.asgi:application")
+    assert found["app_websockets"] == ["/ws/"]
+    assert found["app_dependencies_extra"] == ["uvicorn-worker"]
+    assert "app_wsgi" not in found
+
+
+def test_build_steps_processes_and_timers_come_from_the_files_beside_the_code(contract: Any):
+    found = contract(
+        {
+            "package.json": '{"scripts": {"build": "vite build"}}',
+            "proj/locale/de/LC_MESSAGES/django.po": "",
+            "Procfile": "web: gunicorn proj.wsgi\nworker: celery -A proj worker\nbot: python manage.py run_bot\n",
+            "crontab": "# every night\n*/5 2 * * 1-5 cd /srv && python manage.py cleanup --days=3 > /dev/null\n",
+            ".python-version": "3.12\n",
+        }
+    )
+    assert found["app_build_commands"] == ["npm ci && npm run build", "python manage.py compilemessages"]
+    assert found["app_daemons"] == {"bot": {"command": "python manage.py run_bot"}}
+    assert found["app_timers"] == {
+        "cleanup": {"command": "python manage.py cleanup --days=3", "calendar": "Mon..Fri *-*-* 2:0/5:00"}
+    }
+    assert found["app_python"] == "3.12"
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.13.5", ">=3.11"])
+def test_a_python_that_a_host_has_is_not_shipped(contract: Any, version: str):
+    assert "app_python" not in contract({".python-version": version})
