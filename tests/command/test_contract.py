@@ -112,6 +112,13 @@ def test_build_steps_processes_and_timers_come_from_the_files_beside_the_code(co
     assert found["app_python"] == "3.12"
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.13.5", ">=3.11"])
+@pytest.mark.parametrize(("wanted", "version"), [("3.12.4", "3.12"), (">=3.12,<3.13", "3.12"), ("^3.14", "3.14")])
+def test_a_python_that_no_host_has_is_shipped(contract: Any, wanted: str, version: str):
+    pyproject = f'[project]\nname = "proj"\nrequires-python = "{wanted}"\n'
+    files = {".python-version": wanted} if wanted[0].isdigit() else {"pyproject.toml": pyproject}
+    assert contract(files)["app_python"] == version
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.13.5"])
 def test_a_python_that_a_host_has_is_not_shipped(contract: Any, version: str):
     assert "app_python" not in contract({".python-version": version})

@@ -177,6 +177,7 @@ def test_show_prints_the_files_and_writes_none(project: Path, drumline: Drumline
         ("import os\nCELERY_TASK_ROUTES = {'x': {'queue': os.getenv('Q', 'given')}}", {"given"}),
         ("from kombu import Queue\nCELERY_TASK_QUEUES = (Queue('declared'), Queue(name='also'))", {"declared", "also"}),
         ("CELERY_TASK_DEFAULT_QUEUE = 'mine'", {"mine"}),
+        ("from proj import routes\nfrom proj.routes import CELERY_TASK_ROUTES as CELERY_ROUTES", {"elsewhere"}),
         ("CELERY_BEAT_SCHEDULE = {'x': {'task': 't', 'options': {'queue': 'timed'}}}", {"timed"}),
         ("CELERY_TASK_ROUTES = 'proj.routes.Router'", set()),
     ],
@@ -198,6 +199,20 @@ def test_routes_that_only_code_knows_are_said(project: Path, drumline: Drumline)
         path.read_text().replace('"proj.wsgi.application"', '"proj.wsgi.application"\nCELERY_ROUTES = make()')
     )
     assert "which queues it names was not seen (proj/settings.py:" in drumline("init", "--yes").out
+
+
+def test_a_queue_that_is_a_setting_is_found(project: Path, drumline: Drumline):
+    write(project, {"demoapp/tasks.py": "@shared_task(queue=settings.MAIL_QUEUE)\ndef send(): ...\n"})
+    with (project / "proj/settings.py").open("a") as file:
+        file.write("MAIL_QUEUE = os.environ.get('MAIL_QUEUE', 'mail')\n")
+    assert "mail" in {queue["name"] for queue in json.loads(drumline("init", "--json").out)["queues"]}
+
+
+def test_a_file_for_a_newer_python_is_searched_for_queues(project: Path, drumline: Drumline):
+    write(project, {"demoapp/newer.py": "@shared_task(queue='newest')\ndef task[T](): return t'{x'\n"})
+    answer = json.loads(drumline("init", "--json").out)
+    assert "newest" in {queue["name"] for queue in answer["queues"]}
+    assert any("demoapp/newer.py" in note for note in answer["notes"])
 
 
 def test_a_project_in_a_subfolder_is_found(tmp_path: Path, drumline: Drumline):

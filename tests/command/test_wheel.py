@@ -40,7 +40,7 @@ def test_the_wheel_s_command_shows_a_line_that_ansible_accepts(installed: Path, 
     # What a login shell of the user has, and no checkout.
     environment = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
     shown = subprocess.run(
-        [installed / "drumline", "setup", "--show", f"--project={made_once}", "--args=--list-tasks"],
+        [installed / "drumline", "deploy", "main", "--show", f"--project={made_once}", "--args=--list-tasks"],
         env=environment,
         cwd="/",
         capture_output=True,

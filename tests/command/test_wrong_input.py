@@ -155,7 +155,7 @@ def test_every_exit_code_is_documented(drumline: Drumline):
 
 
 def test_a_checkout_with_a_broken_file_is_still_described(project: Path, drumline: Drumline):
-    write(project, {"demoapp/broken.py": "def ("})
+    write(project, {"demoapp/broken.py": "@task\ndef ("})
     commit(project)
     answer = drumline("init", "--yes")
     assert answer.code == 0

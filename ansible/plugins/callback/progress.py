@@ -50,6 +50,9 @@ class CallbackModule(Default):
         elif play.name:
             self._say(f"{self._clock()}  {play.name}", constants.COLOR_HIGHLIGHT)
 
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        """Say nothing: an inventory leaves out the groups that it does not use."""
+
     def v2_playbook_on_task_start(self, task: Any, is_conditional: Any) -> None:
         """Tell the command what runs now."""
         if self._is_verbose():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from drumline_cli import bundle, project, vault
 from drumline_cli.configuration import documented
@@ -125,13 +126,25 @@ def _packages(survey: Survey) -> list[Block]:
         wanted.append("psycopg[binary]")
     if wanted:
         blocks.append(Block("app_dependencies_extra", wanted, "What the hosts need and the project does not list."))
-    version = re.fullmatch(r"(?:==|~=)?\s*(3\.\d+)(\.\d+|\.\*)?", survey.python.value) if survey.python else None
-    if version and version[1] not in DEBIAN_PYTHONS:
-        blocks.append(Block("app_python", version[1], "Version of Python, shipped with each release."))
+    if survey.python and (version := _python(survey.python.value)):
+        blocks.append(Block("app_python", version, "Version of Python, shipped with each release."))
     if survey.builds:
         steps = ["npm ci && npm run build" if step.value.startswith("npm") else step.value for step in survey.builds]
         blocks.append(Block("app_build_commands", steps, "Run once on this machine; what they make is deployed."))
     return blocks
+
+
+def _python(wanted: str) -> str:
+    """Return the newest Python that a project accepts, or nothing if it accepts one of the hosts'."""
+    # A bare version is a pin, and ^ is Poetry's.
+    text = re.sub(r"^(\d+\.\d+)(\.\d+)?$", r"==\1.*", wanted.replace("^", ">=").strip())
+    try:
+        accepted = SpecifierSet(text)
+    except InvalidSpecifier:
+        return ""
+    if any(accepted.contains(f"{version}.99") for version in DEBIAN_PYTHONS):
+        return ""
+    return next((f"3.{minor}" for minor in range(14, 8, -1) if accepted.contains(f"3.{minor}.99")), "")
 
 
 def _server(survey: Survey) -> list[Block]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,20 @@ SKIPPED = {
 # How libraries spell "read this variable of the environment": os, django-environ, environs, python-decouple.
 _READERS = {"getenv", "env", "config", "environ", "get_env"}
 _MOST_FILES = 20_000
+_MOST_IMPORTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """A value that only running the code would tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A value of another module, which is read once somebody asks for it."""
+
+    path: Path
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,8 @@ class Code:
     def find(self, module: str) -> Path | None:
         """Return the file of a module, or None if the checkout has none of that name."""
         base = self.top.joinpath(*module.split("."))
+        if not module or base == self.top:
+            return None
         for path in (base.with_suffix(".py"), base / "__init__.py"):
             if path.is_file():
                 return path
@@ -100,10 +112,22 @@ class Code:
         """Return a module's names with their values, those of its star imports included."""
         if path not in self._names:
             # An import that leads back here finds what is known so far.
-            self._names[path] = {}
-            reader = Reader(self, path, self._names[path])
-            reader.read(self.parse(path).tree.body)
+            names = self._names[path] = {}
+            Reader(self, path, names).read(self.parse(path).tree.body)
+            # What a settings module takes over is its own.
+            for name, named in list(names.items()):
+                if name.isupper():
+                    names[name] = self.resolve(named)
         return self._names[path]
+
+    def resolve(self, named: Named) -> Named:
+        """Return a name's value, through the modules that it was imported from."""
+        for _ in range(_MOST_IMPORTS):
+            if not isinstance(named.value, Imported):
+                return named
+            known = self.names(named.value.path)
+            named = known.get(named.value.name, Named(Unknown(), named.path, named.line))
+        return Named(Unknown(), named.path, named.line)
 
 
 def python_files(top: Path) -> Iterator[Path]:
@@ -270,11 +294,11 @@ class Reader:
             return self.value(named) if named is not None else Unknown()
         if name in {"resolve", "absolute"} and isinstance(call.func, ast.Attribute) and not call.args:
             return self.value(call.func.value)
-        if name in {"Path", "abspath", "realpath", "dirname", "str", "join"} and call.args:
+        if name in {"Path", "abspath", "realpath", "normpath", "dirname", "str", "join"} and call.args:
             first, *rest = [self._path if dotted(each) == "__file__" else self.value(each) for each in call.args]
             if not isinstance(first, (str, Path)) or not all(isinstance(part, str) for part in rest):
                 return Unknown()
-            path = Path(first).joinpath(*rest)
+            path = Path(os.path.normpath(Path(first).joinpath(*rest)))
             return path.parent if name == "dirname" else path
         if name == "joinpath" and isinstance(call.func, ast.Attribute):
             base, parts = self.value(call.func.value), [self.value(each) for each in call.args]
@@ -300,7 +324,10 @@ class Reader:
         return items
 
     def _get(self, name: str) -> Any:
-        return self._names[name].value if name in self._names else Unknown()
+        if name not in self._names:
+            return Unknown()
+        self._names[name] = self._code.resolve(self._names[name])
+        return self._names[name].value
 
     def _set(self, name: str, value: Any, line: int) -> None:
         self._names[name] = Named(value, self._path, line)
@@ -343,12 +370,12 @@ class Reader:
             path = self._code.find(module)
         if path is None or path == self._path:
             return
-        known = self._code.names(path)
         for alias in statement.names:
             if alias.name == "*":
+                known = self._code.names(path)
                 self._names.update({name: named for name, named in known.items() if not name.startswith("_")})
-            elif alias.name in known:
-                self._names[alias.asname or alias.name] = known[alias.name]
+            else:
+                self._set(alias.asname or alias.name, Imported(path, alias.name), statement.lineno)
 
 
 def _file_in(package: Path, module: str) -> Path | None:

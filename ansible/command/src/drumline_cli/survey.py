@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import platform
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ _NOTABLE = (
     *("psycopg", "psycopg2", "psycopg2-binary", "psycopg-c", "mysqlclient", "django-redis", "django-celery-beat"),
 )
 DEFAULT_QUEUE = "celery"
+_TELLING = re.compile(rb"task|queue|Celery|environ|getenv|env\(|env\.|config\(|get_secret|websocket_urlpatterns|\.conf")
+_QUEUE = re.compile(rb"""\bqueue\s*=\s*["']([\w.:-]+)["']""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,10 +316,10 @@ def _settings(code: Code, survey: Survey) -> None:
             named = survey.values[setting]
             choices.append(Choice(f"{module}:{variable}", Where(named.path, named.line)))
     packages = [survey.top / chosen.value.split(".")[0], *sorted(path.parent for path in survey.top.glob("*/wsgi.py"))]
-    for file, choices in (("wsgi.py", survey.wsgi), ("asgi.py", survey.asgi)):
+    for name, choices in (("wsgi", survey.wsgi), ("asgi", survey.asgi)):
         for package in packages:
-            entry = package / file
-            if not choices and entry.is_file():
+            entry = code.find(f"{package.name}.{name}")
+            if not choices and entry is not None:
                 choices.append(Choice(f"{code.module_of(entry)}:application", Where(entry)))
 
 
@@ -349,12 +352,22 @@ def _required(code: Code, survey: Survey) -> None:
 def _walk(code: Code, survey: Survey, celery: str) -> None:
     """One look at every file: Celery applications, tasks and their queues, what is read from the environment."""
     conf: dict[str, Named] = {}
+    unread: list[Path] = []
     for path in code.files():
-        module = code.parse(path)
         if _is_test(path, survey.checkout):
             continue
+        if path.parent.name == "commands" and path.parent.parent.name == "management" and not path.stem.startswith("_"):
+            survey.commands.append(Choice(path.stem, Where(path)))
+        # Most files of a large project name nothing of this, and parsing is what takes long.
+        text = path.read_bytes()
+        if not _TELLING.search(text):
+            continue
+        module = code.parse(path)
         if module.problem:
-            survey.notes.append(Note(f"not valid Python, and therefore not looked at: {module.problem}", Where(path)))
+            unread.append(path)
+            for found in _QUEUE.finditer(text):
+                line = text[: found.start()].count(b"\n") + 1
+                survey.queues.setdefault(found[1].decode(), Queue(found[1].decode(), Where(path, line)))
             continue
         for node in ast.walk(module.tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -366,8 +379,11 @@ def _walk(code: Code, survey: Survey, celery: str) -> None:
                 _assign(code, survey, path, node, conf)
             if (read := environment_read(node)) is not None:
                 survey.environment.setdefault(read.name, Where(path, getattr(node, "lineno", 0)))
-        if path.parent.name == "commands" and path.parent.parent.name == "management" and not path.stem.startswith("_"):
-            survey.commands.append(Choice(path.stem, Where(path)))
+    if unread:
+        names = ", ".join(shown(path) for path in unread[:3]) + (" …" if len(unread) > 3 else "")  # noqa: PLR2004
+        version = ".".join(platform.python_version_tuple()[:2])
+        what = f"not valid for Python {version}, and only searched for queues: {names}"
+        survey.notes.append(Note(what, fix="if the project is for a newer Python, run drumline with that one"))
     for name, named in conf.items():
         survey.values.setdefault(f"CELERY_{name.upper()}", named)
     _choose_celery(code, survey, celery)
@@ -405,9 +421,8 @@ def _choose_celery(code: Code, survey: Survey, asked: str) -> None:
 def _task(code: Code, survey: Survey, path: Path, decorator: ast.expr) -> None:
     if not isinstance(decorator, ast.Call) or dotted(decorator.func).rpartition(".")[2] not in _TASKS:
         return
-    names = code.names(path)
     for option in ("queue", "queue_name"):
-        queue = _text(keyword(decorator, option), names)
+        queue = _text(keyword(decorator, option), code, path, survey)
         if queue:
             found = survey.queues.setdefault(queue, Queue(queue, Where(path, decorator.lineno)))
             soft = constant(keyword(decorator, "soft_time_limit"))
@@ -416,18 +431,27 @@ def _task(code: Code, survey: Survey, path: Path, decorator: ast.expr) -> None:
             found.time_limit = max(found.time_limit, hard if isinstance(hard, int) else 0)
 
 
-def _text(node: ast.expr | None, names: dict[str, Named]) -> str:
-    if isinstance(node, ast.Name) and node.id in names:
-        value = names[node.id].value
-        return value if isinstance(value, str) else ""
-    value = constant(node)
+def _text(node: ast.expr | None, code: Code, path: Path, survey: Survey) -> str:
+    """The text of an expression: a literal, a name, or a setting."""
+    value: Any = None
+    match node:
+        case None:
+            return ""
+        case ast.Constant():
+            value = node.value
+        case ast.Attribute(value=ast.Name("settings"), attr=name):
+            value = survey.setting(name)
+        case ast.Name():
+            value = Reader(code, path, code.names(path)).value(node)
+    if isinstance(value, FromEnvironment):
+        value = value.default
     return value if isinstance(value, str) else ""
 
 
 def _call(code: Code, survey: Survey, path: Path, call: ast.Call, conf: dict[str, Named]) -> None:
     called = dotted(call.func) or (call.func.attr if isinstance(call.func, ast.Attribute) else "")
     verb = called.rpartition(".")[2]
-    if verb in _SENDERS and (queue := _text(keyword(call, "queue"), code.names(path))):
+    if verb in _SENDERS and (queue := _text(keyword(call, "queue"), code, path, survey)):
         survey.queues.setdefault(queue, Queue(queue, Where(path, call.lineno)))
     elif called.endswith("conf.update"):
         for each in call.keywords:
