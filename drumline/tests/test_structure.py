@@ -22,6 +22,7 @@ MODULES = {
 # From the top: what stands lower imports nothing that stands higher, and what shares a line knows nothing of the other.
 LAYERS = (
     {"apps"},
+    {"hosting"},
     {"management", "beat"},
     {"celery_hooks", "relay", "admin", "web", "tasks"},
     {"tasks_backend"},
@@ -45,6 +46,7 @@ EXTRAS = {
     "django_celery_beat": "drumline.beat",
     "django_celery_results": "drumline.celery_hooks.chords",
     "django_tasks": "drumline.tasks_backend",
+    "gunicorn": "drumline.hosting.gunicorn",
     "psycopg": "drumline.ledger.postgresql",
 }
 CELERY = ("amqp", "billiard", "celery", "kombu")

@@ -1,6 +1,8 @@
 import socket
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from celery.worker import state
@@ -59,7 +61,7 @@ def test_the_status_names_the_queues_and_counts_tasks(monkeypatch):
     monkeypatch.setattr(state, "total_count", {"drumline.ping": 3, "x": 4})
     controller = started(consume_from={"low": 1, "high": 2})
     consumer, broker = controller.consumer, controller.consumer.connection
-    worker = Watchdog(Controller(controller))
+    worker = Watchdog(Controller(controller), end=watchdog.leave)
     assert worker.status() == "high, low: 2 running, 5 done"
     broker.connected = False
     assert worker.status() == "high, low: waiting for the broker, 2 running"
@@ -91,16 +93,9 @@ def test_stale_connections_are_dropped_before_a_task_but_never_inside_its_caller
 
 
 @pytest.fixture
-def ended(monkeypatch):
+def ended() -> list[str]:
     """Collect why the process would have ended, which ends the look that found it."""
-    reasons: list[str] = []
-
-    def end_process(why: str) -> None:
-        reasons.append(why)
-        raise SystemExit
-
-    monkeypatch.setattr(watchdog, "end_process", end_process)
-    return reasons
+    return []
 
 
 @pytest.fixture
@@ -111,12 +106,16 @@ def controller() -> SimpleNamespace:
 
 
 @pytest.fixture
-def dog(controller) -> Watchdog:
-    return Watchdog(Controller(controller))
+def dog(controller, ended) -> Watchdog:
+    def end(why: str) -> NoReturn:
+        ended.append(why)
+        raise SystemExit
+
+    return Watchdog(Controller(controller), end=end)
 
 
-def heartbeat(*, failed: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(failed=failed)
+def heartbeat(*, failed: bool = False) -> Callable[[], bool]:
+    return lambda: failed
 
 
 def test_a_worker_that_cannot_take_its_queue_back_ends_itself(monkeypatch, dog, ended):

@@ -8,8 +8,6 @@ from importlib import import_module
 from django.apps import apps
 
 from drumline import application, conf
-from drumline.celery_hooks import applications, producer, signals, tracer
-from drumline.ledger.store import load_engine
 
 
 def install() -> None:
@@ -24,11 +22,12 @@ def install() -> None:
     - `tasks_backend.carrier`: sends the signals of `django.tasks` for ends that no run reports.
     - `chords`: counts a chord's members exactly, where results are kept by django-celery-results.
     """
-    load_engine()
-    application.find_by(applications.configured_with_django)
-    producer.install()
-    tracer.install()
-    signals.connect()
+    # Here, since some of these modules also serve a project without the ledger, whose tables they must not ask for.
+    import_module("drumline.ledger.store").load_engine()
+    application.find_by(import_module("drumline.celery_hooks.applications").configured_with_django)
+    for hooks in ("producer", "tracer"):
+        import_module(f"drumline.celery_hooks.{hooks}").install()
+    import_module("drumline.celery_hooks.signals").connect()
     if conf.has_django_tasks():
         import_module("drumline.tasks_backend.carrier").connect()
     if apps.is_installed("django_celery_results"):

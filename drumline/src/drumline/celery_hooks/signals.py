@@ -82,11 +82,11 @@ def begin_life(sender: Any, **_: Any) -> None:
     if watchdog.current() is not None:
         return
     celery = controller.begin(sender.controller)
-    dog = watchdog.begin(celery)
+    dog = watchdog.begin(celery, end=heartbeat.end_process)
     sd_notify("READY=1", f"STATUS={dog.status()}")
     # Pools without processes close in this one.
     beat = heartbeat.begin(celery, trouble=dog.trouble, before_end=close_before_leaving)
-    dog.watch(beat)
+    dog.watch(lambda: beat.failed)
     if not pools.has_processes(sender.controller.pool):
         pools.leave_on_quit(beat.end)
 

@@ -12,8 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn, Protocol
-from uuid import UUID
+from typing import Any, NoReturn
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import F
@@ -26,6 +25,7 @@ from drumline.ledger.recovery import task_lost, worker_release
 from drumline.logs import get_logger
 from drumline.models import DurableTask, Worker
 from drumline.worker.identity import NameTakenError, current_id, living, this_process
+from drumline.worker.watchdog import EXIT_STATUS, CeleryWorker
 
 logger = get_logger(__name__)
 
@@ -34,29 +34,6 @@ HEARTBEAT = 3.0
 # Seconds after which a task that is claimed here and runs in no process was left open by one that died. A process
 # writes its closes within a fraction of one, and a second after the database is back.
 LEFT_OPEN = 10.0
-# Exit status of a worker that ended itself (EX_SOFTWARE).
-EXIT_STATUS = 70
-
-
-class CeleryWorker(Protocol):
-    """What a heartbeat says of the worker that Celery runs in this process; see `celery_hooks.controller`."""
-
-    name: str
-    queues: tuple[str, ...]
-
-    @property
-    def running(self) -> int:
-        """Return how many tasks run."""
-
-    @property
-    def received(self) -> int:
-        """Return how many tasks were started, those that run included."""
-
-    def consumed(self) -> list[str]:
-        """Return the queues that are consumed now."""
-
-    def held(self) -> set[UUID]:
-        """Return the tasks that the worker's main process knows."""
 
 
 class HeartbeatThread(threading.Thread):
@@ -78,7 +55,7 @@ class HeartbeatThread(threading.Thread):
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._unfinished: Callable[[], object] | None = None
         self._registered = False
-        self._left_open: dict[UUID, float] = {}
+        self._left_open: dict[Any, float] = {}
 
     @property
     def failed(self) -> bool:

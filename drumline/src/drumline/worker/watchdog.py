@@ -4,23 +4,49 @@ What it finds wrong it says, and then it ends the process: the service manager s
 relay gives its tasks to others.
 """
 
+import os
+import sys
 import threading
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+from uuid import UUID
 
 from drumline.broker.depth import queue_depths
 from drumline.logs import get_logger
 from drumline.systemd import sd_notify
-from drumline.worker.heartbeat import CeleryWorker, HeartbeatThread, end_process
 
 logger = get_logger(__name__)
 
+# Exit status of a worker that ended itself (EX_SOFTWARE).
+EXIT_STATUS = 70
 # Seconds for which the event loop may stand still before the worker counts as stuck.
 STUCK = 60.0
 # Looks, and seconds between them, for which messages may wait while the worker has nothing to do.
 IDLE_LOOKS, LOOK = 4, 6.0
 # Seconds for which the worker's row shows what was missing and is restored.
 SHOWN = 60.0
+
+
+class CeleryWorker(Protocol):
+    """What is said of the worker that Celery runs in this process; see `celery_hooks.controller`."""
+
+    name: str
+    queues: tuple[str, ...]
+
+    @property
+    def running(self) -> int:
+        """Return how many tasks run."""
+
+    @property
+    def received(self) -> int:
+        """Return how many tasks were started, those that run included."""
+
+    def consumed(self) -> list[str]:
+        """Return the queues that are consumed now."""
+
+    def held(self) -> set[UUID]:
+        """Return the tasks that the worker's main process knows."""
 
 
 class WatchedWorker(CeleryWorker, Protocol):
@@ -40,11 +66,12 @@ class WatchedWorker(CeleryWorker, Protocol):
 
 
 class Watchdog:
-    """Watches this process's worker, once its heartbeat has begun."""
+    """Watches this process's worker; `end` ends the process, and says why."""
 
-    def __init__(self, celery: WatchedWorker) -> None:
+    def __init__(self, celery: WatchedWorker, *, end: Callable[[str], NoReturn]) -> None:
         self.draining = False
         self._celery = celery
+        self._end = end
         self._ticked = time.monotonic()
         self._next_look = 0.0
         self._idle_looks, self._done_before = 0, -1
@@ -82,30 +109,30 @@ class Watchdog:
             return f"{queues}: waiting for the broker, {running} running"
         return f"{queues}: {running} running, {self._celery.received - running} done"
 
-    def watch(self, heartbeat: HeartbeatThread) -> None:
-        """Watch from now on, in a thread apart from the heartbeat's, which a frozen database holds."""
-        threading.Thread(target=self._watch, args=(heartbeat,), name="drumline-watchdog", daemon=True).start()
+    def watch(self, has_failed: Callable[[], bool] = lambda: False) -> None:
+        """Watch from now on, and whether the worker's heartbeat has failed, in a thread that no frozen database holds."""
+        threading.Thread(target=self._watch, args=(has_failed,), name="drumline-watchdog", daemon=True).start()
 
-    def _watch(self, heartbeat: HeartbeatThread) -> None:
+    def _watch(self, has_failed: Callable[[], bool]) -> None:
         while True:
             try:
-                self._watch_once(heartbeat)
+                self._watch_once(has_failed)
             except Exception:
                 logger.exception("worker_watch_failed")
             time.sleep(1)
 
-    def _watch_once(self, heartbeat: HeartbeatThread) -> None:
+    def _watch_once(self, has_failed: Callable[[], bool]) -> None:
         """End the process when it is alive and of no use."""
         now = time.monotonic()
-        if heartbeat.failed:
-            end_process("its heartbeat thread has ended")
+        if has_failed():
+            self._end("its heartbeat thread has ended")
         if self.draining or not self._celery.is_connected() or self._celery.runs_in_the_loop():
             self._ticked = now
             self._idle_looks = 0
         elif now - self._ticked > STUCK:
-            end_process(f"its event loop has been blocked for {STUCK:g} s")
+            self._end(f"its event loop has been blocked for {STUCK:g} s")
         elif self._missing_since is not None and now - self._missing_since > IDLE_LOOKS * LOOK:
-            end_process(f"{self._missed}, repeatedly for {IDLE_LOOKS * LOOK:g} s")
+            self._end(f"{self._missed}, repeatedly for {IDLE_LOOKS * LOOK:g} s")
         elif now >= self._next_look:
             self._next_look = now + LOOK
             self._look()
@@ -117,7 +144,7 @@ class Watchdog:
         self._done_before = done
         self._idle_looks = self._idle_looks + 1 if idle and self._messages_wait() else 0
         if self._idle_looks >= IDLE_LOOKS:
-            end_process(f"messages wait, but this worker received none for {IDLE_LOOKS * LOOK:g} s")
+            self._end(f"messages wait, but this worker received none for {IDLE_LOOKS * LOOK:g} s")
 
     def _messages_wait(self) -> bool:
         try:
@@ -126,13 +153,20 @@ class Watchdog:
             return False
 
 
+def leave(why: str) -> NoReturn:
+    """End this worker at once; its pool's processes die with it."""
+    logger.error("worker_ends_itself", why=why)
+    sys.stderr.flush()
+    os._exit(EXIT_STATUS)
+
+
 _watchdog: Watchdog | None = None
 
 
-def begin(celery: WatchedWorker) -> Watchdog:
+def begin(celery: WatchedWorker, *, end: Callable[[str], NoReturn]) -> Watchdog:
     """Make the watchdog of this process's worker."""
     global _watchdog  # noqa: PLW0603  one process is one worker
-    _watchdog = Watchdog(celery)
+    _watchdog = Watchdog(celery, end=end)
     return _watchdog
 
 

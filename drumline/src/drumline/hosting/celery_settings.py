@@ -1,0 +1,64 @@
+"""Celery's settings as the ledger needs them, in place of those with which a project would lose or double tasks."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from django.apps import apps
+from kombu import Exchange, Queue
+
+from drumline.hosting import project
+from drumline.preflight.celery_settings import SCHEDULER, WRONG, visibility_timeout
+
+# Instead of what `drumline_check` calls wrong. What is the project's own choice, such as an unsafe format, is not here.
+RIGHT: dict[str, Any] = {
+    "task_acks_late": True,
+    "task_always_eager": False,
+    "worker_prefetch_multiplier": 1,
+    "broker_connection_max_retries": None,
+    "broker_connection_retry": True,
+    "task_acks_on_failure_or_timeout": True,
+    "task_reject_on_worker_lost": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "result_expires": 24 * 3600,
+    "task_protocol": 2,
+    "enable_utc": True,
+}
+# Of Redis: a send to a broker that went silent ends, and a dead connection is noticed.
+REDIS = {"socket_timeout": 10, "socket_connect_timeout": 4, "socket_keepalive": True, "health_check_interval": 25}
+
+
+def make_safe(app: Celery) -> None:
+    """Set, by item, since an update would need the prefix of the project's namespace."""
+    conf: Any = app.conf
+    for setting, is_wrong, _ in WRONG:
+        if setting in RIGHT and is_wrong(conf[setting]):
+            conf[setting] = RIGHT[setting]
+    for setting, variable in (
+        ("task_soft_time_limit", "CELERY_TASK_SOFT_TIME_LIMIT"),
+        ("task_time_limit", "CELERY_TASK_TIME_LIMIT"),
+    ):
+        if not conf[setting] and os.environ.get(variable):
+            conf[setting] = int(os.environ[variable])
+    if visibility_timeout(app):
+        conf["broker_transport_options"] = _redis_options(conf["broker_transport_options"] or {})
+    _declare_queues(conf)
+    if apps.is_installed("drumline.beat"):
+        conf["beat_scheduler"] = SCHEDULER
+
+
+def _redis_options(own: dict[str, Any]) -> dict[str, Any]:
+    options = {**REDIS, **own}
+    # It makes redis-py reconnect inside a read that then waits for ever.
+    options.pop("retry_on_timeout", None)
+    least = int(os.environ.get("CELERY_VISIBILITY_TIMEOUT") or 3600)
+    options["visibility_timeout"] = max(int(own.get("visibility_timeout") or 0), least)
+    return options
+
+
+def _declare_queues(conf: Any) -> None:
+    """Declare the queues that are served, so that a task for another one is refused where it is sent."""
+    if conf["task_queues"] or not project.queues():
+        return
+    conf["task_queues"] = [Queue(name, Exchange(name), routing_key=name) for name in project.queues()]
+    conf["task_create_missing_queues"] = False

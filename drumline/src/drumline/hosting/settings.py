@@ -1,0 +1,58 @@
+"""The project's settings, and what a deploy adds to them: DJANGO_SETTINGS_MODULE=drumline.hosting.settings.
+
+Django reads a settings module by `dir` and `getattr`, which are computed here at the first look: importing this module changes
+nothing.
+"""
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from drumline.hosting import project
+
+HEALTH = "drumline.health.middleware.HealthMiddleware"
+STAFF = "drumline.hosting.middleware.StaffMiddleware"
+
+
+@cache
+def _hosted() -> dict[str, Any]:
+    own = import_module(project.settings_module())
+    values = {name: getattr(own, name) for name in dir(own) if name.isupper()}
+    values |= project.overrides()
+    # A project may write either.
+    apps, middleware = list(values.get("INSTALLED_APPS", ())), list(values.get("MIDDLEWARE", ()))
+    if project.has_ledger():
+        _add_ledger(values, apps, middleware)
+    # The folder of the release, where nginx looks for it, unless the project has one of its own.
+    values["STATIC_ROOT"] = values.get("STATIC_ROOT") or str(Path.cwd() / "static")
+    if project.staff_path() and STAFF not in middleware:
+        # Behind everything that says who signed in.
+        middleware.append(STAFF)
+    return values | {"INSTALLED_APPS": apps, "MIDDLEWARE": middleware}
+
+
+def _add_ledger(values: dict[str, Any], apps: list[str], middleware: list[str]) -> None:
+    """Add what the project has not added by itself."""
+    named = project.application_names(apps)
+    wanted = ["drumline"]
+    if find_spec("django_celery_beat") is not None:
+        wanted += ["django_celery_beat", "drumline.beat"]
+    # The last, since it asks for the Celery application, and that one for everything else.
+    apps += [name for name in [*wanted, "drumline.hosting"] if name not in named]
+    if HEALTH not in middleware:
+        # Before everything that needs the database.
+        middleware.insert(0, HEALTH)
+    if path := project.celery_path():
+        values.setdefault("DRUMLINE_CELERY_APP", path)
+
+
+def __dir__() -> list[str]:
+    return sorted(_hosted())
+
+
+def __getattr__(name: str) -> Any:
+    if not name.isupper() or name not in _hosted():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _hosted()[name]
