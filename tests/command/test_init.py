@@ -160,6 +160,23 @@ def test_an_interrupted_init_leaves_nothing(project: Path, drumline: Drumline, m
     assert not (project / "deploy").exists()
 
 
+def test_a_deploy_folder_of_another_tool_keeps_its_files(project: Path, drumline: Drumline):
+    others = {"deploy/compose.yml": "services: {web: {image: x}}\n", "deploy/ingress.yml": "kind: a\n---\nkind: b\n"}
+    write(project, others)
+    assert "no deploy/ yet" in drumline("setup").err
+    assert drumline("init", "--yes", "--host", "app1.example.org").code == 0
+    assert {name: (project / name).read_text() for name in others} == others
+    assert drumline("setup", "--show").code == 0
+
+
+def test_a_file_of_another_tool_is_never_replaced(project: Path, drumline: Drumline):
+    write(project, {"deploy/production.yml": "services: {web: {image: x}}\n"})
+    answer = drumline("init", "--yes")
+    assert answer.code == 3
+    assert "git mv deploy/production.yml" in answer.err
+    assert sorted(path.name for path in (project / "deploy").iterdir()) == ["production.yml"]
+
+
 def test_show_prints_the_files_and_writes_none(project: Path, drumline: Drumline):
     answer = drumline("init", "--show")
     assert "deploy/group_vars/project/contract.yml" in answer.out

@@ -55,7 +55,7 @@ def init(
         click.echo(json.dumps(_as_data(survey), indent=2))
         return
     _report(survey)
-    if (checkout / FOLDER).exists():
+    if project.inventories(checkout):
         _propose(asked, survey, yes=yes, applies=applies)
         return
     if not (checkout / ".git").exists():

@@ -9,6 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from drumline_cli.errors import Failure, shown
 
 FOLDER = "deploy"
@@ -78,8 +80,22 @@ def find_checkout(start: Path) -> Path:
 
 
 def inventories(checkout: Path) -> dict[str, Path]:
-    """Return the inventories of deploy/ by their names."""
-    return {path.stem: path for path in sorted((checkout / FOLDER).glob("*.yml"))}
+    """Return the inventories of deploy/ by their names. The folder may hold files of other tools, too."""
+    return {path.stem: path for path in sorted((checkout / FOLDER).glob("*.yml")) if _is_inventory(path)}
+
+
+def _is_inventory(path: Path) -> bool:
+    text = path.read_text(errors="replace")
+    try:
+        documents = list(yaml.safe_load_all(text))
+    except yaml.YAMLError:
+        # A slip in one of ours, which the user should read about.
+        return "children:" in text
+    content = documents[0] if len(documents) == 1 else None
+    if not isinstance(content, dict):
+        return False
+    groups = [value for value in content.values() if value is not None]
+    return not groups or any(isinstance(group, dict) and {"children", "hosts"} & set(group) for group in groups)
 
 
 def find(start: Path, inventory: str = "") -> Project:

@@ -433,12 +433,32 @@ def write_all(checkout: Path, texts: dict[str, str]) -> list[Path]:
         encrypted = vault.encrypt(vault.new_vault(others), password)
         vault.replace(unfinished / "group_vars" / ENVIRONMENT / "vault.yml", encrypted, 0o600)
         vault.replace(unfinished / project.PASSWORD_FILE, f"{password}\n", 0o600)
-        unfinished.rename(target)
+        if target.exists():
+            _move_into(unfinished, target)
+        else:
+            unfinished.rename(target)
     except OSError as error:
         raise Failure(f"deploy/ cannot be written: {error.strerror}.", where=target, fix=f"ls -ld {checkout}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return sorted(path for path in target.rglob("*") if path.is_file())
+    names = [*texts, f"group_vars/{ENVIRONMENT}/vault.yml", project.PASSWORD_FILE]
+    return sorted(target / name for name in names)
+
+
+def _move_into(folder: Path, target: Path) -> None:
+    """Move files into a folder of the user's, which holds none of that name."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    taken = [target / path.relative_to(folder) for path in files if (target / path.relative_to(folder)).exists()]
+    if taken:
+        raise Failure(
+            f"{project.FOLDER}/ holds {taken[0].relative_to(target)}, which is not an inventory of Drumline.",
+            where=taken[0],
+            fix=f"Rename it: git mv {project.FOLDER}/{taken[0].relative_to(target)} {project.FOLDER}/OTHER-NAME",
+        )
+    for path in files:
+        place = target / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
 
 
 def proposals(checkout: Path, texts: dict[str, str]) -> dict[Path, str]:
