@@ -7,27 +7,46 @@ DOCUMENTATION = """
 module: artefact
 short_description: Build what a host needs to install a project without reaching any index
 description:
-  - Runs on the controller. Packs the project's source, its locked dependencies as wheels for the hosts' Python,
-    each checked against the hash in the lock, and the installer into one tar file. Packages that the lock takes from
-    the checkout itself (a uv workspace, a path) are built into wheels.
+  - Runs on the controller. Packs the project's source, its dependencies as wheels for the hosts' Python, each with its hash,
+    and the installer into one tar file. What has no wheel, comes from git or lies in the checkout is built into one.
+  - Dependencies are read from uv.lock, poetry.lock, Pipfile.lock, pylock.toml, requirements files or pyproject.toml. What
+    is not locked there is resolved and locked with hashes, and the lock is kept beside the artefact.
   - The tar file holds a program, install, that lays it out in a folder of a host; .venv/installed is its last word there.
-  - The id is a digest of the source and the lock, so the same content is the same artefact and is built once.
+  - The id is a digest of all that goes into it, so the same content is the same artefact and is built once.
 options:
   source: {description: Checkout of the project., type: path, required: true}
   ref: {description: Commit to take from the checkout; empty takes the working tree as it stands., type: str, default: ""}
   root: {description: Folder of the checkout that ships; empty ships only the dependencies., type: str, default: ""}
-  lock: {description: uv.lock or a requirements file with hashes within the checkout., type: str, default: uv.lock}
-  groups: {description: Take these dependency groups of the lock alone., type: list, elements: str, default: []}
+  without: {description: Folders of the checkout that do not ship., type: list, elements: path, default: []}
+  dependencies:
+    description: File of the dependencies within the checkout; empty looks for one, none takes none.
+    type: str
+    default: ""
+  groups: {description: Take these dependency groups of uv.lock alone., type: list, elements: str, default: []}
+  with_groups: {description: Dependency groups and extras to take as well., type: list, elements: str, default: []}
+  extra: {description: Further requirements., type: list, elements: str, default: []}
   packages:
     description:
       - Folders of packages that are built and installed beside the project's dependencies; their own dependencies must be
-        among those. One that the project locks itself is left out.
+        among those. One that the project names itself is left out.
     type: list
     elements: path
     default: []
+  index_url: {description: Index in the place of PyPI., type: str, default: ""}
+  extra_index_urls: {description: Indexes beside it., type: list, elements: str, default: []}
+  index_logins: {description: User and password by the name of an index's host., type: dict, default: {}}
+  python: {description: Version of a Python to ship; empty takes the hosts' own., type: str, default: ""}
+  python_mirror: {description: Mirror to take that Python from., type: str, default: ""}
+  build_packages: {description: Debian packages that the build needs on the controller., type: list, elements: str, default: []}
+  build_packages_install: {description: Install them if they are missing., type: bool, default: false}
+  build_constraints: {description: Versions of build tools., type: list, elements: str, default: []}
+  build_commands: {description: Commands to run in a copy of the source., type: list, elements: str, default: []}
+  build_environment: {description: Environment variables of those commands., type: dict, default: {}}
+  build_leftovers: {description: Names of files and folders that they make and that do not ship., type: list, elements: str, default: [node_modules]}
   installer: {description: Drumline's own project whose lock has the group installer., type: path, required: true}
   pythons: {description: Full Python versions of the hosts., type: list, elements: str, required: true}
   machine: {description: Processor architecture of the hosts., type: str, default: x86_64}
+  distribution: {description: Name and major version of the hosts' distribution., type: str, default: ""}
   dest: {description: Folder that keeps the artefacts., type: path, required: true}
 author: Drumline
 """
@@ -46,30 +65,33 @@ EXAMPLES = """
 
 RETURN = """
 changed: {description: Whether it was built; false when it was there., type: bool, returned: always}
-id: {description: Digest of the source and the lock., type: str, returned: always}
+id: {description: Digest of all that goes into it., type: str, returned: always}
+notes: {description: What the operator should know about it., type: list, elements: str, returned: always}
 path: {description: The tar file on the controller., type: str, returned: always}
 revision: {description: Commit of the source and whether the tree differs from it., type: str, returned: always}
 """
 
 import hashlib
+import json
 import os
-import re
+import platform
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
-import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from packaging.requirements import Requirement
+from ansible.module_utils.packing import checkout, commands, pythons, wheels
+from ansible.module_utils.packing.dependencies import Asked, Resolver, Target
+from ansible.module_utils.packing.indexes import Indexes
+from ansible.module_utils.packing.programs import PackingError, without_logins
+from ansible.module_utils.packing.workplace import Workplace
+from packaging.pylock import PackageDirectory, PackageVcs
 
-# Debian 12 has glibc 2.36; a wheel for an older one works on it.
-_GLIBC_MINORS = range(36, 16, -1)
 _INSTALL = """\
 #!/bin/sh
 # Installs this artefact into the folder that is given, in the place of what is there, and reaches no index.
@@ -77,275 +99,248 @@ _INSTALL = """\
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 target=${1:?"usage: install FOLDER"}
-python=/usr/bin/python3
-release=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 umask 022
 rm -rf "$target"
 mkdir -p "$target"
 if [ -d "$here/source" ]; then cp -R "$here/source/." "$target/"; fi
-"$here/uv" venv --quiet --offline --no-cache --python=$python "$target/.venv"
-"$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --link-mode=copy --compile-bytecode \\
+python=/usr/bin/python3
+if [ -d "$here/python" ]; then
+    cp -R "$here/python" "$target/.python"
+    python=$target/.python/bin/python3
+fi
+release=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+"$here/uv" venv --quiet --offline --no-cache --python="$python" "$target/.venv"
+"$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --no-deps --link-mode=copy --compile-bytecode \\
     --find-links="$here/wheels" --python="$target/.venv/bin/python" --requirement="$here/requirements-$release.txt"
-"$target/.venv/bin/python" -m compileall -q -x '\\.venv' "$target"
+# Files that are templates of code do not compile. What is imported and does not is found by the checks.
+"$target/.venv/bin/python" -m compileall -q -x '\\.venv|\\.python|node_modules' "$target" >/dev/null 2>&1 || :
 touch "$target/.venv/installed"
 """
-# Where no git says what does not ship.
-_UNSHIPPED = {".git", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__"}
 _UV = Path(sysconfig.get_path("scripts"), "uv")
+_LOG_BYTES = 1_000_000
 
 
-class ArtefactError(Exception):
-    """What is wrong with the project, and what to do about it."""
+class Build:
+    """One build, in a temporary folder."""
 
-
-def _run(command: list[str], cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ArtefactError(f"{' '.join(command[:6])} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
-    return done.stdout
-
-
-def _checkout(source: Path, ref: str, work: Path) -> tuple[Path, str]:
-    """The tree to pack and the name of its revision."""
-    if not (source / ".git").exists():
-        if ref:
-            raise ArtefactError(
-                f"app_ref is {ref}, but {source} is not a git checkout. Set app_source to a checkout, or remove app_ref."
+    def __init__(self, options: dict[str, Any], work: Path, *, keep: bool) -> None:
+        """Read the checkout, and find out what the hosts run."""
+        self.options = options
+        dest, drumline = Path(options["dest"]), Path(options["installer"]).resolve()
+        indexes = Indexes(options["index_url"], options["extra_index_urls"], options["index_logins"], work)
+        self.place = Workplace(
+            work, dest, _UV, indexes, drumline, options["distribution"], options["build_constraints"], keep
+        )
+        self.tree = checkout.take(
+            Path(options["source"]).resolve(), options["ref"], work, [Path(folder) for folder in options["without"]]
+        )
+        self.top = checkout.top(self.tree, options["root"]) if options["root"] else None
+        self.shipped = None
+        versions = sorted(set(options["pythons"]))
+        if options["python"]:
+            self.shipped = pythons.Shipped(
+                options["python"], options["machine"], options["python_mirror"], dest / "pythons", _UV
             )
-        return source, "no git checkout"
-    if not ref:
-        commit = subprocess.run(
-            ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
-        return source, commit or "no commit"
-    commit = _run(["git", "-C", str(source), "rev-parse", "--verify", f"{ref}^{{commit}}"]).strip()
-    archive = work / "ref.tar"
-    _run(["git", "-C", str(source), "archive", f"--output={archive}", commit])
-    tree = work / "ref"
-    with tarfile.open(archive) as tar:
-        tar.extractall(tree, filter="data")
-    return tree, commit[:12]
-
-
-def _top(tree: Path, root: str) -> Path:
-    """The folder that ships."""
-    if not (tree / root).is_dir():
-        raise ArtefactError(
-            f"app_root is {root}, but {tree} has no such folder. Set it to the folder that contains manage.py."
+            versions = [self.shipped.version]
+        self.targets = [Target(version, options["machine"]) for version in versions]
+        self._find_interpreters()
+        asked = Asked(
+            options["dependencies"],
+            options["with_groups"],
+            options["groups"],
+            options["extra"],
+            [Path(folder) for folder in options["packages"]],
         )
-    return tree / root
+        self.resolver = Resolver(self.tree.path, options["root"], asked, self.place)
 
+    def _find_interpreters(self) -> None:
+        for target in self.targets:
+            found = self.shipped.program if self.shipped else pythons.for_build(target.short, _UV)
+            if found and found.exists():
+                self.place.interpreters[target.short] = found
 
-def _files(tree: Path, top: Path) -> list[Path]:
-    """The files of a folder, relative to it: in a checkout what git tracks or would track, else all."""
-    if (tree / ".git").exists() and top.is_relative_to(tree):
-        listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=top).split("\0")
-        return sorted(Path(name) for name in listed if name and (top / name).is_file())
-    return sorted(
-        path.relative_to(top)
-        for path in top.rglob("*")
-        if path.is_file() and not _UNSHIPPED & set(path.relative_to(top).parts)
-    )
+    def plan(self) -> dict[str, Any]:
+        """Decide about every file that goes in, and name the artefact by them."""
+        self.source = checkout.entries(self.tree, self.top) if self.top else {}
+        self.selections = {target: self.resolver.select(target) for target in self.targets}
+        versions = "-".join(target.python for target in self.targets)
+        identity = self._identity()
+        self.path = self.place.dest / f"{identity}-{versions}-{self.options['machine']}.tar"
+        return {
+            "id": identity,
+            "path": str(self.path),
+            "revision": self.tree.revision,
+            "notes": [*self.tree.notes, *self.resolver.notes],
+            "changed": not self.path.exists(),
+        }
 
+    def _identity(self) -> str:
+        options = self.options
+        digest = hashlib.sha256()
+        asked = ["python", "build_commands", "build_environment", "build_leftovers", "build_constraints"]
+        digest.update(json.dumps([options[name] for name in asked], sort_keys=True).encode())
+        folders: dict[str, tuple[Path, list[Path]]] = {}
+        for target, selection in self.selections.items():
+            for package, artifact in selection:
+                if isinstance(artifact, PackageDirectory):
+                    folder = self.resolver.directory(artifact)
+                    inside = folder.is_relative_to(self.tree.path.resolve())
+                    what = artifact.path if inside else package.name
+                    folders[what] = (folder, self.tree.below(folder) if inside else checkout.walk(folder))
+                elif isinstance(artifact, PackageVcs):
+                    what = f"{artifact.url}@{artifact.commit_id}"
+                else:
+                    what = str(sorted(artifact.hashes.items()))
+                digest.update(f"{target.short} {package.name} {package.version} {what}\n".encode())
+        for folder, names in folders.values():
+            _add(digest, {name: folder / name for name in names})
+        _add(digest, self.source)
+        if options["build_commands"] and self.top:
+            # They may read what does not ship.
+            _add(digest, checkout.entries(self.tree, self.tree.path))
+        return digest.hexdigest()[:12]
 
-def _requirements(tree: Path, lock: str, groups: list[str]) -> str:
-    if not (tree / lock).is_file():
-        raise ArtefactError(
-            f"app_python_dependencies is {lock}, but {tree} has no such file. Commit uv.lock, or a requirements file with hashes."
+    def pack(self) -> None:
+        """Build the artefact."""
+        stage = self.place.work / "artefact"
+        self.add_dependencies(stage)
+        self.add_source(stage)
+        self._add_uv(stage / "uv")
+        (stage / "install").write_text(_INSTALL)
+        (stage / "install").chmod(0o755)
+        self.place.dest.mkdir(parents=True, exist_ok=True)
+        # Another run may be building the same.
+        handle, partial = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.place.dest)
+        with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+            for entry in sorted(stage.iterdir()):
+                tar.add(entry, arcname=entry.name)
+        Path(partial).chmod(0o644)
+        Path(partial).rename(self.path)
+
+    def add_dependencies(self, stage: Path) -> None:
+        """Collect Python, the wheels and what installs them."""
+        self._require_packages()
+        stage.mkdir()
+        if self.shipped:
+            self.shipped.ship(stage / "python")
+            self._find_interpreters()
+        collector = wheels.Wheels(self.tree, self.resolver, self.place)
+        for target, selection in self.selections.items():
+            lock = collector.collect(selection, target, stage / "wheels")
+            (stage / f"requirements-{target.short}.txt").write_text(lock)
+
+    def add_source(self, stage: Path) -> None:
+        """Lay out the folder that ships, as the build commands leave it."""
+        if self.top:
+            found = self._run_commands(stage) if self.options["build_commands"] else self.source
+            (stage / "source").mkdir(parents=True)
+            checkout.lay_out(found, stage / "source")
+
+    def _require_packages(self) -> None:
+        missing = wheels.missing_packages(self.options["build_packages"])
+        if missing and self.options["build_packages_install"]:
+            wheels.install_packages(missing)
+        elif missing:
+            raise PackingError(
+                f"The controller lacks {', '.join(missing)} (app_build_packages). Type: sudo apt-get install {' '.join(missing)}\n"
+                "or allow the playbook to install them there: app_build_packages_install: true"
+            )
+
+    def _run_commands(self, stage: Path) -> dict[Path, Path | str]:
+        target = self.targets[-1]
+        python = self.place.interpreters.get(target.short)
+        if python is None:
+            self.resolver.notes.append(
+                f"app_build_commands ran with the controller's Python {sys.version.split()[0]}, since it has no "
+                f"{target.short}. To have that: uv python install {target.short}"
+            )
+        lock = (stage / f"requirements-{target.short}.txt").read_text()
+        venv = commands.environment(lock, stage / "wheels", python or Path(sys.executable), self.place)
+        steps = commands.Steps(
+            self.options["build_commands"],
+            {name: str(value) for name, value in self.options["build_environment"].items()},
+            self.options["build_leftovers"],
         )
-    if Path(lock).name != "uv.lock":
-        return (tree / lock).read_text()
-    chosen = [f"--only-group={group}" for group in groups] or ["--no-default-groups"]
-    return _run(
-        [str(_UV), "export", "--quiet", "--frozen", "--no-header", "--no-annotate", "--no-emit-project", *chosen],
-        cwd=(tree / lock).parent,
-    )
+        made: dict[Path, Path | str] = commands.build(steps, self.tree, self.options["root"], venv, self.place.work)
+        return made
+
+    def _add_uv(self, program: Path) -> None:
+        target = self.targets[0]
+        if sys.platform == "linux" and platform.machine() == target.machine:
+            # The controller's own is of the version in the lock.
+            shutil.copy2(_UV, program)
+            return
+        resolver = Resolver(self.place.drumline, "", Asked("uv.lock", only_groups=["installer"]), self.place)
+        folder = self.place.work / "uv"
+        wheels.Wheels(self.tree, resolver, self.place).collect(resolver.select(target), target, folder)
+        with zipfile.ZipFile(next(folder.glob("uv-*.whl"))) as wheel:
+            name = next(name for name in wheel.namelist() if name.endswith(".data/scripts/uv"))
+            program.write_bytes(wheel.read(name))
+        program.chmod(0o755)
 
 
-def _without_packages(requirements: str, base: Path) -> tuple[str, list[Path]]:
-    """The requirements from an index, and the folders of the packages that the lock takes from the checkout."""
-    kept, packages = [], []
-    for line in requirements.splitlines():
-        path = line.removeprefix("-e ").split(";")[0].strip()
-        if line.startswith(("-e .", "./", "../")):
-            packages.append((base / path).resolve())
+def _add(digest: Any, found: dict[Path, Path | str]) -> None:
+    for name, origin in sorted(found.items()):
+        if isinstance(origin, str):
+            digest.update(f"\0{name}\0{origin}\0".encode())
         else:
-            kept.append(line)
-    return "\n".join(kept), packages
-
-
-def _beside(packages: list[str], requirements: str, locked: list[Path]) -> list[Path]:
-    """The folders of packages that the project does not lock itself."""
-    named = {
-        re.split(r"[ ;\[=<>!~@]", line.strip(), maxsplit=1)[0].lower().replace("_", "-")
-        for line in requirements.splitlines()
-    }
-    own = {_name(folder) for folder in locked}
-    return [Path(folder) for folder in packages if _name(Path(folder)) not in named | own]
-
-
-def _name(package: Path) -> str:
-    if not (package / "pyproject.toml").is_file():
-        return package.name
-    project: dict[str, Any] = tomllib.loads((package / "pyproject.toml").read_text()).get("project", {})
-    return str(project.get("name", package.name)).lower().replace("_", "-")
-
-
-def _build_package(package: Path, wheels: Path) -> str:
-    """Build a package of the checkout into a wheel, and return its requirement with the wheel's hash."""
-    with tempfile.TemporaryDirectory(prefix="drumline-wheel-") as folder:
-        _run([str(_UV), "build", "--quiet", "--wheel", f"--out-dir={folder}", str(package)])
-        [wheel] = Path(folder).glob("*.whl")
-        name, version, *_ = wheel.name.split("-")
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        shutil.copy2(wheel, wheels)
-    return f"{name.replace('_', '-')}=={version} --hash=sha256:{digest}\n"
-
-
-def _for_host(requirements: str, python: str, machine: str) -> str:
-    """The requirements with their markers decided for a host, which the controller's own Python would decide wrongly."""
-    environment = {
-        "implementation_name": "cpython",
-        "implementation_version": python,
-        "os_name": "posix",
-        "platform_machine": machine,
-        "platform_python_implementation": "CPython",
-        "platform_system": "Linux",
-        "python_full_version": python,
-        "python_version": ".".join(python.split(".")[:2]),
-        "sys_platform": "linux",
-    }
-    kept = []
-    for line in requirements.replace("\\\n", " ").splitlines():
-        statement, *hashes = line.strip().split(" --hash=")
-        if not statement or statement.startswith("#"):
-            continue
-        requirement = Requirement(statement.strip())
-        if not hashes:
-            raise ArtefactError(
-                f"{requirement.name} has no hash in the lock file. Lock with hashes: uv lock, or pip-compile --generate-hashes."
-            )
-        if requirement.marker is None or requirement.marker.evaluate(environment):
-            requirement.marker = None
-            kept.append(" ".join([str(requirement), *(f"--hash={value.strip()}" for value in hashes)]))
-    return "\n".join(kept) + "\n"
-
-
-def _download(requirements: Path, python: str, machine: str, wheels: Path) -> None:
-    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
-    _run(
-        [
-            *[
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--only-binary=:all:",
-                "--require-hashes",
-            ],
-            *["--disable-pip-version-check", "--implementation=cp", f"--python-version={python}"],
-            *[*platforms, f"--platform=manylinux2014_{machine}", f"--platform=linux_{machine}"],
-            *[f"--dest={wheels}", f"--requirement={requirements}"],
-        ]
-    )
-
-
-def _extract_uv(wheels: Path, target: Path) -> None:
-    with zipfile.ZipFile(next(wheels.glob("uv-*.whl"))) as wheel:
-        name = next(name for name in wheel.namelist() if name.endswith(".data/scripts/uv"))
-        target.write_bytes(wheel.read(name))
-    target.chmod(0o755)
-
-
-def _digest(requirements: str, folders: dict[Path, list[Path]]) -> str:
-    digest = hashlib.sha256(requirements.encode())
-    for folder, files in folders.items():
-        for name in files:
-            path = folder / name
-            digest.update(f"\0{name}\0{os.access(path, os.X_OK)}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+            digest.update(f"\0{name}\0{os.access(origin, os.X_OK)}\0".encode())
+            digest.update(origin.read_bytes())
 
 
 def build(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Build the artefact unless it is there, and tell its id and place."""
-    dest = Path(options["dest"])
-    pythons = sorted(set(options["pythons"]))
     with tempfile.TemporaryDirectory(prefix="drumline-artefact-") as folder:
-        work = Path(folder)
-        tree, revision = _checkout(Path(options["source"]).resolve(), options["ref"], work)
-        source = _top(tree, options["root"]) if options["root"] else None
-        requirements = _requirements(tree, options["lock"], options["groups"])
-        indexed, packages = _without_packages(requirements, (tree / options["lock"]).parent)
-        packages += _beside(options["packages"], indexed, packages)
-        folders = {folder: _files(tree, folder) for folder in [*([source] if source else []), *packages]}
-        identity = _digest(requirements, folders)
-        path = dest / f"{identity}-{'-'.join(pythons)}-{options['machine']}.tar"
-        result = {"id": identity, "path": str(path), "revision": revision, "changed": not path.exists()}
-        if path.exists() or check_mode:
-            return result
+        one = Build(options, Path(folder).resolve(), keep=not check_mode)
+        result = one.plan()
+        if result["changed"] and not check_mode:
+            one.pack()
+        return result | {"notes": [*one.tree.notes, *one.resolver.notes]}
 
-        stage = work / "artefact"
-        wheels = stage / "wheels"
-        wheels.mkdir(parents=True)
-        if source:
-            for name in folders[source]:
-                (stage / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source / name, stage / "source" / name)
-        built = "".join(_build_package(package, wheels) for package in packages)
-        for python in pythons:
-            short = ".".join(python.split(".")[:2])
-            locked = stage / f"requirements-{short}.txt"
-            locked.write_text(_for_host(indexed, python, options["machine"]))
-            _download(locked, short, options["machine"], wheels)
-            locked.write_text(locked.read_text() + built)
-        installer = work / "installer.txt"
-        installer.write_text(
-            _for_host(
-                _requirements(Path(options["installer"]), "uv.lock", ["installer"]), pythons[0], options["machine"]
-            )
-        )
-        (work / "uv").mkdir()
-        _download(installer, ".".join(pythons[0].split(".")[:2]), options["machine"], work / "uv")
-        _extract_uv(work / "uv", stage / "uv")
-        (stage / "install").write_text(_INSTALL)
-        (stage / "install").chmod(0o755)
 
-        dest.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with tarfile.open(partial, "w") as tar:
-            for entry in sorted(stage.iterdir()):
-                tar.add(entry, arcname=entry.name)
-        partial.rename(path)
-        return result
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "source": {"type": "path", "required": True},
+    "ref": {"type": "str", "default": ""},
+    "root": {"type": "str", "default": ""},
+    "without": {"type": "list", "elements": "path", "default": []},
+    "dependencies": {"type": "str", "default": ""},
+    "groups": {"type": "list", "elements": "str", "default": []},
+    "with_groups": {"type": "list", "elements": "str", "default": []},
+    "extra": {"type": "list", "elements": "str", "default": []},
+    "packages": {"type": "list", "elements": "path", "default": []},
+    "index_url": {"type": "str", "default": ""},
+    "extra_index_urls": {"type": "list", "elements": "str", "default": []},
+    "index_logins": {"type": "dict", "default": {}, "no_log": True},
+    "python": {"type": "str", "default": ""},
+    "python_mirror": {"type": "str", "default": ""},
+    "build_packages": {"type": "list", "elements": "str", "default": []},
+    "build_packages_install": {"type": "bool", "default": False},
+    "build_constraints": {"type": "list", "elements": "str", "default": []},
+    "build_commands": {"type": "list", "elements": "str", "default": []},
+    "build_environment": {"type": "dict", "default": {}},
+    "build_leftovers": {"type": "list", "elements": "str", "default": ["node_modules"]},
+    "installer": {"type": "path", "required": True},
+    "pythons": {"type": "list", "elements": "str", "required": True},
+    "machine": {"type": "str", "default": "x86_64"},
+    "distribution": {"type": "str", "default": ""},
+    "dest": {"type": "path", "required": True},
+}
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "source": {"type": "path", "required": True},
-            "ref": {"type": "str", "default": ""},
-            "root": {"type": "str", "default": ""},
-            "lock": {"type": "str", "default": "uv.lock"},
-            "groups": {"type": "list", "elements": "str", "default": []},
-            "packages": {"type": "list", "elements": "path", "default": []},
-            "installer": {"type": "path", "required": True},
-            "pythons": {"type": "list", "elements": "str", "required": True},
-            "machine": {"type": "str", "default": "x86_64"},
-            "dest": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         module.exit_json(**build(module.params, check_mode=module.check_mode))
-    except ArtefactError as error:
-        module.fail_json(msg=str(error))
+    except PackingError as error:
+        message = str(error)
+        if error.output.count("\n") > message.count("\n"):
+            log = Path(module.params["dest"]) / "failed.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.touch(mode=0o600)
+            log.write_text(without_logins(error.output)[-_LOG_BYTES:])
+            message += f"\nAll that was printed: {log}"
+        module.fail_json(msg=message)
 
 
 if __name__ == "__main__":

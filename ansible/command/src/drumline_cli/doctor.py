@@ -230,10 +230,10 @@ def _paths(values: Values) -> Iterator[Finding]:
         if not folder.is_dir():
             where = f"drumline config {name}   says which file sets it"
             yield Finding("deploy/", "problem", f"{name} names {folder}, which is no folder", where)
-    lock = str(values("app_python_dependencies") or "")
-    if lock and source.is_dir() and not (source / lock).is_file():
+    lock = str(values("app_dependencies") or "")
+    if lock not in {"", "none"} and source.is_dir() and not (source / lock).is_file():
         where = "drumline init   proposes another"
-        yield Finding("deploy/", "problem", f"app_python_dependencies names {source / lock}, which is no file", where)
+        yield Finding("deploy/", "problem", f"app_dependencies names {source / lock}, which is no file", where)
     if top.is_dir():
         yield from _modules(values, source, top)
 

@@ -28,7 +28,6 @@ PLACEHOLDER_HOST = "app1.example.com"
 # What the checkout says. The rest of the contract is the user's, and a later init leaves it alone.
 _READ = {
     "app_root",
-    "app_python_dependencies",
     "app_dependencies",
     "app_wsgi",
     "app_asgi",
@@ -93,7 +92,6 @@ def contract(survey: Survey) -> list[Block]:
         Block("app_name", title, "Display name."),
         Block("app_source", "{{ inventory_dir | dirname }}", "This checkout."),
         Block("app_root", survey.root, "Folder with manage.py; it is what ships to the hosts."),
-        Block("app_python_dependencies", survey.dependencies[0].value),
         Block("app_dependencies", survey.dependencies[0].value),
         *_packages(survey),
         Block("app_settings_module", survey.settings[0].value),
