@@ -612,7 +612,7 @@ def test_a_build_command_that_fails_and_a_missing_debian_package_are_said(option
     with pytest.raises(
         PackingError, match=r"lacks absent-dev \(app_build_packages\). Type: sudo apt-get install absent-dev"
     ):
-        artefact.build(options | {"build_packages": ["absent-dev"]}, check_mode=False)
+        artefact.build(options | {"build_packages": ["absent-dev"], "extra": ["server"]}, check_mode=False)
 
 
 def test_of_a_long_output_the_lines_that_name_the_cause_are_shown() -> None:

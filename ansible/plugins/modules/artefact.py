@@ -129,7 +129,16 @@ class Build:
         dest, drumline = Path(options["dest"]), Path(options["installer"]).resolve()
         indexes = Indexes(options["index_url"], options["extra_index_urls"], options["index_logins"], work)
         self.place = Workplace(
-            work, dest, _UV, indexes, drumline, options["distribution"], options["build_constraints"], keep
+            work=work,
+            dest=dest,
+            uv=_UV,
+            indexes=indexes,
+            drumline=drumline,
+            distribution=options["distribution"],
+            build_constraints=options["build_constraints"],
+            build_packages=options["build_packages"],
+            build_packages_install=options["build_packages_install"],
+            keep=keep,
         )
         self.tree = checkout.take(
             Path(options["source"]).resolve(), options["ref"], work, [Path(folder) for folder in options["without"]]
@@ -219,7 +228,6 @@ class Build:
 
     def add_dependencies(self, stage: Path) -> None:
         """Collect Python, the wheels and what installs them."""
-        self._require_packages()
         stage.mkdir()
         if self.shipped:
             self.shipped.ship(stage / "python")
@@ -236,17 +244,8 @@ class Build:
             (stage / "source").mkdir(parents=True)
             checkout.lay_out(found, stage / "source")
 
-    def _require_packages(self) -> None:
-        missing = wheels.missing_packages(self.options["build_packages"])
-        if missing and self.options["build_packages_install"]:
-            wheels.install_packages(missing)
-        elif missing:
-            raise PackingError(
-                f"The controller lacks {', '.join(missing)} (app_build_packages). Type: sudo apt-get install {' '.join(missing)}\n"
-                "or allow the playbook to install them there: app_build_packages_install: true"
-            )
-
     def _run_commands(self, stage: Path) -> dict[Path, Path | str]:
+        self.place.require_packages()
         target = self.targets[-1]
         python = self.place.interpreters.get(target.short)
         if python is None:

@@ -317,6 +317,8 @@ class Resolver:
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
     def _ask_uv(self, question: _Question, target: Target) -> str:
+        # A package that comes as source only says what it needs once it is built.
+        self.place.require_packages()
         work = self.place.work
         options = ["--no-deps"] if question.complete else []
         files = question.files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
 import shutil
@@ -140,6 +139,7 @@ class Wheels:
         return Path(shutil.copy2(wheel, wheels))
 
     def _build(self, package: Package, artifact: Artifact, target: Target, kept: Path) -> None:
+        self.place.require_packages()
         name = f"{package.name} {package.version or ''}".strip()
         requirements = self.work / "build.txt"
         match artifact:
@@ -246,29 +246,3 @@ def _key(artifact: Artifact, target: Target, distribution: str, constraints: str
             source = repr(artifact)
     digest = hashlib.sha256(f"{source}\0{constraints}".encode()).hexdigest()[:16]
     return f"{digest}-{target.short}-{target.machine}-{distribution.replace(' ', '').lower()}"
-
-
-def missing_packages(names: list[str]) -> list[str]:
-    """Those Debian packages that the controller does not have; none where it cannot be asked."""
-    if not shutil.which("dpkg-query"):
-        return []
-    missing = []
-    for name in names:
-        try:
-            status = run(["dpkg-query", "--show", "--showformat=${db:Status-Status}", name], failed="")
-        except PackingError:
-            status = ""
-        if "installed" not in status.split("\n") and status != "installed":
-            missing.append(name)
-    return missing
-
-
-def install_packages(names: list[str]) -> None:
-    """Install Debian packages on the controller."""
-    command = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-    run(
-        [*command, "apt-get", "install", "--yes", "--no-install-recommends", *names],
-        env={"DEBIAN_FRONTEND": "noninteractive"},
-        failed=f"The controller cannot install {' '.join(names)}",
-        advice=f"Type: sudo apt-get update && sudo apt-get install {' '.join(names)}",
-    )
