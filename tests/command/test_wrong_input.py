@@ -60,7 +60,7 @@ OF_A_CHECKOUT = {
         ["init", "--yes"], 3, "No settings module", "--settings shop.settings",
     ),
     "settings with a slip": (text("proj/settings.py", "DEBUG = (\n"), ["init", "--yes"], 3, "line 1: '(' was never closed", "run drumline init again"),
-    "no lock": (remove("requirements.txt"), ["init", "--yes"], 3, "No file of locked dependencies", "uv lock"),
+    "no lock": (remove("requirements.txt"), ["init", "--yes"], 3, "No file of dependencies", "uv lock"),
     "no git": (without_git, ["init", "--yes"], 3, "not a git checkout", "git init"),
     "a host with a slash": (nothing, ["init", "--yes", "--host", "https://app1/"], 2, "--host 'https://app1/'", "--host app1.example.com"),
     "an address without @": (nothing, ["init", "--yes", "--admin-email", "ada"], 2, "not an e-mail address", "--admin-email ada@example.com"),

@@ -242,13 +242,8 @@ def _findings(survey: Survey) -> list[Note]:
     if survey.values and "STATIC_ROOT" not in survey.values:
         notes.append(Note("STATIC_ROOT is not set, so collectstatic has nowhere to write", survey.settings[0].where))
     if not survey.hashed:
-        notes.append(
-            Note(
-                "the dependencies have no hashes",
-                survey.dependencies[0].where,
-                "uv lock, or pip-compile --generate-hashes",
-            )
-        )
+        what = "the dependencies are locked at the first build, since the file has no hashes"
+        notes.append(Note(what, survey.dependencies[0].where))
     return notes
 
 

@@ -177,6 +177,10 @@ def _files(survey: Survey) -> list[Block]:
         blocks.append(Block("app_static_root", static, "Folder that collectstatic fills."))
     if media:
         blocks.append(Block("app_media_root", media, "Folder of uploaded files, kept through every release."))
+    if folders := survey.log_folders():
+        blocks.append(
+            Block("app_writable", folders, "Folders that the project writes; the rest of a release is read-only.")
+        )
     return blocks
 
 

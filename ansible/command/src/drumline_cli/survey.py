@@ -154,6 +154,18 @@ class Survey:
         path = self.top / value
         return str(path.relative_to(self.top)) if path.is_relative_to(self.top) and path != self.top else None
 
+    def log_folders(self) -> list[str]:
+        """Return the folders below `top` that LOGGING writes files to."""
+        logging = self.fixed("LOGGING")
+        handlers = logging.get("handlers") if isinstance(logging, dict) else None
+        found = {}
+        for handler in handlers.values() if isinstance(handlers, dict) else ():
+            name = handler.get("filename") if isinstance(handler, dict) else None
+            folder = (self.top / name).parent if isinstance(name, (str, Path)) else self.top
+            if folder.is_relative_to(self.top) and folder != self.top:
+                found[str(folder.relative_to(self.top))] = True
+        return list(found)
+
     @property
     def asynchronous(self) -> bool:
         """Whether the site is served by ASGI."""
@@ -512,9 +524,14 @@ def _dependencies(survey: Survey) -> None:
             path = folder / name
             if path.is_file():
                 survey.dependencies.append(Choice(str(path.relative_to(survey.checkout)), Where(path)))
+    for folder in folders:
+        # It says what the project needs and not in which version.
+        path = folder / "pyproject.toml"
+        if not survey.dependencies and path.is_file() and "dependencies" in path.read_text(errors="replace"):
+            survey.dependencies.append(Choice(str(path.relative_to(survey.checkout)), Where(path)))
     if not survey.dependencies:
         raise Failure(
-            f"No file of locked dependencies was found: {', '.join(_LOCKS)} or requirements.txt.",
+            f"No file of dependencies was found: {', '.join(_LOCKS)}, requirements.txt or pyproject.toml.",
             where=survey.checkout,
             fix="Lock them and commit the file: uv lock   (or pip freeze > requirements.txt)",
         )
