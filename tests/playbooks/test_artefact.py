@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import re
 import subprocess
@@ -482,6 +483,55 @@ def test_a_host_installs_offline_what_was_downloaded_and_what_had_to_be_built(
     assert said.stdout == "2.0 4.0 1.0\n"
     assert (tmp_path / "release" / ".venv" / "installed").exists()
     assert artefact.build(options | {"pythons": [python.stdout.strip()]}, check_mode=False)["changed"] is False
+
+
+def test_a_release_ships_the_python_that_the_project_asks_for(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What uv downloads is here the host's own, packed as a mirror has it."""
+    said = subprocess.run(
+        [HOST, "-c", "import sys; print(*sys.version_info[:3])"], capture_output=True, text=True, check=True
+    )
+    major, minor, patch = map(int, said.stdout.split())
+    with tarfile.open(tmp_path / "python.tar.gz", "w:gz", compresslevel=1) as tar:
+        tar.add(Path(HOST).resolve(), arcname=f"python/bin/python3.{minor}")
+        link = tarfile.TarInfo("python/bin/python3")
+        link.type, link.linkname = tarfile.SYMTYPE, f"python3.{minor}"
+        tar.addfile(link)
+        # uv adjusts this file; the library itself stays the host's.
+        told = b"# system configuration generated and used by the sysconfig module\nbuild_time_vars = {}\n"
+        settings = tarfile.TarInfo(f"python/lib/python3.{minor}/_sysconfigdata__linux_x86_64-linux-gnu.py")
+        settings.size = len(told)
+        tar.addfile(settings, io.BytesIO(told))
+    content = (tmp_path / "python.tar.gz").read_bytes()
+    known = {
+        f"cpython-{major}.{minor}.{patch}-linux-x86_64-gnu": {
+            "name": "cpython",
+            "arch": {"family": "x86_64", "variant": None},
+            "os": "linux",
+            "libc": "gnu",
+            "major": major,
+            "minor": minor,
+            "patch": patch,
+            "prerelease": "",
+            "variant": None,
+            "build": "20260101",
+            "url": (tmp_path / "python.tar.gz").as_uri(),
+            "sha256": packages.hashlib.sha256(content).hexdigest(),
+        }
+    }
+    (tmp_path / "downloads.json").write_text(json.dumps(known))
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS_JSON_URL", str(tmp_path / "downloads.json"))
+
+    built = artefact.build(options | {"pythons": ["3.9.1"], "python": f"3.{minor}"}, check_mode=False)
+    with tarfile.open(built["path"]) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="tar")
+    subprocess.run([tmp_path / "unpacked" / "install", tmp_path / "release"], check=True, env={"PATH": "/usr/bin:/bin"})
+
+    started = (tmp_path / "release" / ".venv" / "bin" / "python").readlink()
+    assert started.is_relative_to(tmp_path / "release" / ".python")
+    assert (tmp_path / "release" / ".venv" / "installed").exists()
+    assert artefact.build(options | {"python": f"3.{minor}"}, check_mode=True)["changed"] is False
 
 
 # ---- wrong inputs
