@@ -151,6 +151,7 @@ def test_an_inventory_within_the_checkout_does_not_ship(project: Path, shipped: 
     for ref in ("", "HEAD"):
         assert planned(root=".", without=[str(project / "deploy")], ref=ref)["id"] == before
         assert "deploy/vault.yml" not in shipped(root=".", without=[str(project / "deploy")], ref=ref)
+    assert "manage.py" in shipped(without=[str(project)]), "an inventory at the top of the checkout leaves the rest"
 
 
 def test_a_ref_ships_the_commit_and_not_the_working_tree(project: Path, planned: Callable) -> None:

@@ -140,9 +140,14 @@ class Build:
             build_packages_install=options["build_packages_install"],
             keep=keep,
         )
-        self.tree = checkout.take(
-            Path(options["source"]).resolve(), options["ref"], work, [Path(folder) for folder in options["without"]]
-        )
+        source = Path(options["source"]).resolve()
+        # A folder that holds what ships cannot be left out.
+        without = [
+            folder
+            for folder in map(Path, options["without"])
+            if not (source / options["root"]).is_relative_to(folder.resolve())
+        ]
+        self.tree = checkout.take(source, options["ref"], work, without)
         self.top = checkout.top(self.tree, options["root"]) if options["root"] else None
         self.shipped = None
         versions = sorted(set(options["pythons"]))
