@@ -75,6 +75,10 @@ test-python: bootstrap-test ## Tests that need no test host: application, contra
 test-matrix: bootstrap-test ## Run the package over every supported Python, Django and Celery that this machine has, in an hour: ONLY=3.13-6.1-5.7
 	cd drumline && nox $(if $(ONLY),--session 'suite($(ONLY))')
 
+.PHONY: test-projects
+test-projects: bootstrap-test ## Deploy projects that were written without Drumline, each to a test host, in half an hour: ONLY=channels
+	pytest tests/projects $(if $(ONLY),-k '$(ONLY)')
+
 .PHONY: coverage
 coverage: bootstrap-test ## Measure which branches of app/ and the package those tests reach, in every process that they start
 	pytest tests/app tests/integration --cov $(CURDIR)/app --cov $(CURDIR)/drumline/src

@@ -55,7 +55,7 @@ def with_settings(text: str) -> dict[str, str]:
             "app_media_root",
             "media",
         ),
-        ("BROKER = os.environ['MY_BROKER_URL']", "app_environment", {"DB_NAME": "{database.name}", "MY_BROKER_URL": "{broker_url}"}),
+        ("BROKER = os.environ['MY_BROKER_URL']", "app_environment", {"MY_BROKER_URL": "{broker_url}"}),
         (
             "LOGGING = {'handlers': {'file': {'filename': os.path.join(os.path.dirname(__file__), '..', 'log/a.log')}}}",
             "app_writable",

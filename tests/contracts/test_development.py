@@ -20,7 +20,7 @@ UNITS = "/etc/systemd/system/"
 BESIDE = {"redis", "mail", "reload"}
 DIFFERENT = {
     "web": (
-        "gunicorn --config=gunicorn.conf.py config.wsgi:application",
+        "gunicorn --config=python:drumline.hosting.gunicorn config.wsgi:application",
         "python manage.py runserver --noreload 127.0.0.1:1",
     ),
     "flower": ("--unix-socket=/run/drumline-flower/flower.sock", "--address=127.0.0.1 --port=2"),

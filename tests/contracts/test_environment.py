@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drumline import hosting
+from tests.conftest import SECRETS
 from tests.support.paths import PROJECT
 from tests.support.rendering import Playbooks
 
@@ -35,28 +39,32 @@ def settings() -> dict[str, dict[str, Any]]:
     return read_by("config.settings.production")
 
 
+# What the settings read, and beside it only what other projects call the same (fleet_environment).
 def test_every_plain_variable_that_the_settings_read_is_rendered_and_the_reverse(
     settings: dict[str, dict[str, Any]], playbooks: Playbooks
 ) -> None:
     rendered = set(playbooks.value("app_release", "app_release_env")) | {"DJANGO_SETTINGS_MODULE"}
+    read = {name for name, variable in settings.items() if not variable["secret"]}
 
-    assert {name for name, variable in settings.items() if not variable["secret"]} == rendered
+    assert read <= rendered
+    assert rendered - read <= set(playbooks.value("app_release", "fleet_environment"))
 
 
 def test_every_secret_that_the_settings_read_is_rendered_apart_and_the_reverse(
     settings: dict[str, dict[str, Any]], playbooks: Playbooks
 ) -> None:
     rendered = set(playbooks.value("app_release", "app_release_secrets"))
+    read = {name for name, variable in settings.items() if variable["secret"]}
 
-    assert {name for name, variable in settings.items() if variable["secret"]} == rendered
+    assert read <= rendered
+    assert rendered - read <= set(playbooks.value("app_release", "fleet_environment"))
 
 
-def test_the_web_server_reads_exactly_its_environment_file(
-    settings: dict[str, dict[str, Any]], service_files: dict[str, str]
-) -> None:
+def test_the_web_server_reads_exactly_its_environment_file(service_files: dict[str, str]) -> None:
     rendered = {line.split("=", 1)[0] for line in service_files["/etc/drumline/web.env"].splitlines()}
+    read = re.findall(r"\bWEB_[A-Z_]+\b", Path(hosting.__file__).with_name("gunicorn.py").read_text())
 
-    assert set(read_by("gunicorn.conf.py")) - set(settings) == rendered
+    assert set(read) == rendered
 
 
 def test_no_secret_is_in_a_file_that_others_than_the_service_manager_read(
@@ -65,3 +73,42 @@ def test_no_secret_is_in_a_file_that_others_than_the_service_manager_read(
     plain = json.dumps(playbooks.value("app_release", "app_release_env")) + "".join(service_files.values())
 
     assert "secret-of-" not in plain
+
+
+def test_a_name_of_the_projects_own_is_a_template_over_what_the_fleet_provides() -> None:
+    own = {
+        "SITE_DB": "{database.host}:{database.port}",
+        "SITE_DSN": "x={database.password}",
+        "DEBUG": None,
+        "C": "{cache_url}",
+    }
+    project = Playbooks("production", "app1.example.com", **SECRETS, app_environment=own)
+    plain, secret = (project.value("app_release", f"app_release_{kind}") for kind in ("env", "secrets"))
+
+    assert plain["SITE_DB"] == "127.0.0.1:5432"
+    assert secret["SITE_DSN"] == "x=secret-of-vault_postgresql_password"
+    assert {"DEBUG", "C", "REDIS_URL"} & {*plain, *secret} == set()
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [("{databse.host}", "names {databse.host}, which is none of broker_url"), ("{database", "cannot be read")],
+)
+def test_a_template_that_names_nothing_is_refused(template: str, said: str) -> None:
+    project = Playbooks("production", "app1.example.com", **SECRETS, app_environment={"X": template})
+
+    [problem] = project.value("preflight", "__environment | environment_problems(__environment_values)")
+    assert f"app_environment.X {said}" in problem
+
+
+def test_a_project_that_is_hosted_gets_its_settings_and_the_ledger_by_variables() -> None:
+    project = Playbooks(
+        "production", "app1.example.com", **SECRETS, app_ledger=True, app_settings={"A": [1, "{x} {email.port}"]}
+    )
+    env = project.value("app_release", "app_release_env") | project.value("app_release", "app_release_secrets")
+
+    assert project.value("app_release", "app_release_settings_module") == "drumline.hosting.settings"
+    assert (env["HOSTED_LEDGER"], json.loads(env["HOSTED_SETTINGS"])) == ("true", {"A": [1, "{x} 587"]})
+    assert "relay" in project.value("app_services", "app_services_processes")
+    without = Playbooks("production", "app1.example.com", **SECRETS, app_ledger=False)
+    assert "relay" not in without.value("app_services", "app_services_processes")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tests.support.application import Application, Process
+from tests.support.application import WEB, Application, Process
 from tests.support.paths import BIN, PYTHON
 from tests.support.ports import free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
@@ -134,7 +134,7 @@ class System:
         application = self.application
         application.web_port = free_port()
         # The application's own access log would be longer than everything else.
-        application.start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{application.web_port}", "--preload")
+        application.start(*WEB, "--bind", f"127.0.0.1:{application.web_port}", "--preload")
 
         def answers() -> bool:
             try:

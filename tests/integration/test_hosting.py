@@ -200,5 +200,6 @@ def test_by_one_variable_a_killed_workers_task_runs_again_the_schedule_is_kept_a
     project.worker("HIGH-priority", "high-1")
     wait_until((tmp_path / "scheduled").exists, "the schedule's task runs")
     client = "from django.test import Client; c = Client(HTTP_HOST='localhost')"
-    asked = f"{client}; print([c.get(p).status_code for p in ('/livez', '/_drumline/staff', '/other')])"
-    assert project.manage("shell", "--command", asked).strip().endswith("[200, 401, 404]")
+    asked = f"{client}; print([c.get(p).status_code for p in ('/livez', '/_drumline/staff', '/other')],"
+    asked += " c.get('/other', headers={'X-Forwarded-Proto': 'https'}).wsgi_request.is_secure())"
+    assert project.manage("shell", "--command", asked).strip().endswith("[200, 401, 404] True")

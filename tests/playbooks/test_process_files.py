@@ -166,3 +166,44 @@ def test_a_kind_that_cannot_work_is_named_with_its_key() -> None:
     for part in ("named 'im-porter'", "unknown key memmory_mb", "second.group is missing", "second.ready is soon"):
         assert part in told
     assert "second.memory_mb is missing" in told
+
+
+def test_a_daemon_and_a_timer_of_the_project_are_units_with_the_same_sandbox_and_limits() -> None:
+    own = MODEL["with_own"](
+        {},
+        {"bot": {"command": "python bot.py"}},
+        {"clean": {"command": "python manage.py clearsessions", "calendar": "daily"}},
+    )
+    found = processes(**own)
+    rendered = units(found)
+
+    assert [process["unit"] for process in found] == ["drumline-daemon-bot.service", "drumline-timer-clean.timer"]
+    assert "ExecStart=/opt/drumline/releases/1d/.venv/bin/python bot.py" in rendered["drumline-daemon-bot.service"]
+    assert "Restart=always" in rendered["drumline-daemon-bot.service"]
+    assert "OnCalendar=daily" in rendered["drumline-timer-clean.timer"]
+    assert "Type=oneshot" in rendered["drumline-timer-clean.service"]
+    assert {
+        f"{name}.d/20-caller.conf" for name in ("drumline-daemon-bot.service", "drumline-timer-clean.service")
+    } <= set(rendered)
+    assert program(found[:1], "daemon-bot")["command"].endswith("-- /opt/drumline/current/.venv/bin/python bot.py")
+
+
+def test_a_daemon_that_the_project_no_longer_has_is_stopped_and_what_a_timer_started_is_left_to_end() -> None:
+    owned = FILES["owned_units"]({})
+
+    assert {"drumline-daemon-*.service", "drumline-timer-*.timer"} <= set(owned)
+    assert FILES["ran"](["daemon-bot RUNNING", "stranger RUNNING"], {}) == ["daemon-bot"]
+
+
+def test_what_is_wrong_with_a_daemon_or_a_timer_is_said() -> None:
+    problems = MODEL["own_problems"]({"Bot": {"comand": "x"}}, {"clean": {"command": "x"}}, "supervisor")
+
+    assert len(problems) == 5
+    for said in (
+        "app_timers needs",
+        "has 'Bot'",
+        "unknown key comand",
+        "app_daemons.Bot.command",
+        "app_timers.clean.calendar",
+    ):
+        assert any(said in problem for problem in problems), said

@@ -15,6 +15,8 @@ from tests.support.waiting import wait_until
 
 # What `make coverage` leaves for child processes, which have an environment of their own here.
 MEASURED = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")}
+# The web server as a host starts it.
+WEB = (str(BIN / "gunicorn"), "--config=python:drumline.hosting.gunicorn", "config.wsgi:application")
 PROBE = PROJECT / "tests" / "integration" / "probe"
 
 
@@ -149,7 +151,7 @@ class Application:
 
     def web(self) -> Process:
         self.web_port = free_port()
-        process = self.start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.web_port}")
+        process = self.start(*WEB, "--bind", f"127.0.0.1:{self.web_port}")
         process.wait_for("Booting worker")
         wait_until(self._listens, "the web process answers")
         return process

@@ -13,9 +13,8 @@ import pytest
 from tests.support.paths import PROJECT
 
 GUNICORN = Path(sys.executable).with_name("gunicorn")
-CONFIGURATION = PROJECT / "app" / "gunicorn.conf.py"
+CONFIGURATION = "python:drumline.hosting.gunicorn"
 WEB = {
-    "LOG_LEVEL": "INFO",
     "WEB_CONCURRENCY": "1",
     "WEB_THREADS": "1",
     "WEB_TIMEOUT": "30",

@@ -14,6 +14,8 @@ _UNITS = "/etc/systemd/system"
 _ENVIRONMENTS = "/etc/drumline"
 _LIBRARY = "/usr/local/libexec"
 _SANDBOX = "drumline-.service.d/10-sandbox.conf"
+# What the names of a project's own processes begin with; one that it no longer has is found by it.
+_OWN = ("daemon", "timer")
 # Units and files that any host may have, and the one web instance of earlier versions.
 _COMMON_UNITS = ("drumline.target", "drumline-web.service")
 _COMMON_FILES = (
@@ -67,6 +69,14 @@ def _as_unit(process: Process, release: str) -> Process:
     }
 
 
+def _templates_of(process: Process, source: str) -> dict[str, str]:
+    """The unit files of a kind, each with its template: one of its own, that of timers, or that of all."""
+    name, more = process["unit_file"], {other: other for other in process["units"]}
+    if process["calendar"]:
+        return {name: "drumline-timer.service", process["unit"]: "drumline-timer.timer"} | more
+    return {name: name if Path(source, "systemd", name).exists() else "drumline-process.service"} | more
+
+
 def environment_files(processes: list[Process]) -> list[File]:
     """The environment files that belong to the processes alone."""
     contents = {}
@@ -99,12 +109,10 @@ def unit_files(
         unit(path, path)
     for process in {one["kind"]: one for one in processes}.values():
         name, as_unit = process["unit_file"], _as_unit(process, releases[process["root"]])
-        own = name if Path(source, "systemd", name).exists() else "drumline-process.service"
-        unit(name, own, process=as_unit, **({"i": " %i"} if "@" in name else {"i": ""}))
+        for path, template in _templates_of(process, source).items():
+            unit(path, template, process=as_unit, **({"i": " %i"} if "@" in name else {"i": ""}))
         for dropin in process["sandbox"]:
             unit(f"{name}.d/20-{dropin}.conf", f"drumline-{dropin}.conf", process=as_unit)
-        for other in process["units"]:
-            unit(other, other, process=as_unit)
     for process in processes:
         if process["numbers"]:
             kind, queue = process["kind"], process["numbers"]["key"]
@@ -200,9 +208,14 @@ def development_programs(
 
 def owned_units(kinds: dict[str, dict[str, Any]]) -> list[str]:
     """Patterns of every unit that a host may have, whatever it runs now."""
-    units = [_unit_name(name, kind).replace("@.", "@*.") for name, kind in kinds.items()]
+    units = [
+        _unit_name(name, kind).replace("@.", "@*.")
+        for name, kind in kinds.items()
+        if name.partition("-")[0] not in _OWN
+    ]
     beside = [unit for kind in kinds.values() for unit in kind.get("units", []) if not unit.endswith(".slice")]
-    return [*_COMMON_UNITS, *units, *beside]
+    # What a timer has started ends by itself.
+    return [*_COMMON_UNITS, *units, *beside, "drumline-daemon-*.service", "drumline-timer-*.timer"]
 
 
 def owned_files(kinds: dict[str, dict[str, Any]], processes: list[str] | None = None) -> list[str]:
@@ -210,7 +223,11 @@ def owned_files(kinds: dict[str, dict[str, Any]], processes: list[str] | None = 
 
     The environments of the application and of Flower are written elsewhere: they go with the last process that reads them.
     """
-    found = list(_COMMON_FILES)
+    found = [
+        *_COMMON_FILES,
+        *(f"{_UNITS}/drumline-{own}-*.{suffix}" for own in _OWN for suffix in ("service", "timer")),
+    ]
+    found += [f"{_ENVIRONMENTS}/{own}-*.env" for own in _OWN]
     for name, kind in kinds.items():
         unit = _unit_name(name, kind)
         found.append(f"{_UNITS}/{unit}")
@@ -229,7 +246,8 @@ def owned_files(kinds: dict[str, dict[str, Any]], processes: list[str] | None = 
 def ran(lines: list[str], kinds: dict[str, dict[str, Any]]) -> list[str]:
     """What ran, from what systemctl or supervisorctl printed: the first word of each line that is about a process."""
     words = [line.split()[0] for line in lines if line.split()]
-    return [word for word in words if word.startswith("drumline") or word.replace(":", "-").split("-")[0] in kinds]
+    known = {*kinds, *_OWN}
+    return [word for word in words if word.startswith("drumline") or word.replace(":", "-").split("-")[0] in known]
 
 
 class FilterModule:

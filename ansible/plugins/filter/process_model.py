@@ -12,6 +12,8 @@ Queue = dict[str, Any]
 Host = dict[str, Any]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Of a daemon or a timer, whose unit's name begins with that word.
+_KIND_NAME = re.compile(r"(daemon-|timer-)?[a-z][a-z0-9_]*")
 # What neither a list of queues, a shell, a unit nor supervisor reads as anything else.
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*")
 _NUMBERS = (
@@ -26,7 +28,9 @@ _NUMBERS = (
 )
 # Of what a kind of process need not say.
 _DEFAULTS: Kind = {
+    "calendar": "",
     "environment": ["app", "secrets"],
+    "needs": "",
     # After a boot all start at once, and on a slow host ending a start that is under way would only begin it again.
     "ready_within": 600,
     "root": "/opt/drumline",
@@ -37,6 +41,24 @@ _DEFAULTS: Kind = {
     "variables": {},
     "watchdog": None,
 }
+# What a project need not say of a process of its own, and of a command that runs at set times.
+_DAEMON: Kind = {
+    "group": "worker",
+    "ready": "start",
+    "stop": 30,
+    "memory_mb": 256,
+    "connections": 2,
+    "sandbox": ["caller"],
+}
+_TIMER: Kind = {
+    "group": "beat",
+    "ready": "start",
+    "stop": 30,
+    "memory_mb": 256,
+    "connections": 1,
+    "sandbox": ["caller"],
+}
+_TIMER |= {"timeout": 3600}
 _KNOWN = {*_DEFAULTS, *("command", "connections", "connections_per_task", "development", "group", "instances")}
 _KNOWN |= {"memory_mb", "queues", "ready", "stop"}
 _HIGHEST_CPU_WEIGHT = 10000
@@ -67,9 +89,11 @@ def queue_names(keys: list[str], queues: dict[str, Queue]) -> list[str]:
     return [queue_name(key, queues) for key in keys]
 
 
-def kinds_on(kinds: dict[str, Kind], groups: list[str]) -> list[str]:
-    """Names of the kinds of process that a host with these groups runs."""
-    return [name for name, kind in kinds.items() if kind["group"] in groups]
+def kinds_on(kinds: dict[str, Kind], groups: list[str], *, ledger: bool = True) -> list[str]:
+    """Names of the kinds of process that a host with these groups runs, in a project with or without the ledger."""
+    return [
+        name for name, kind in kinds.items() if kind["group"] in groups and (ledger or kind.get("needs") != "ledger")
+    ]
 
 
 def processes(
@@ -93,6 +117,41 @@ def processes(
     ]
 
 
+def with_own(kinds: dict[str, Kind], daemons: dict[str, Kind], timers: dict[str, Kind]) -> dict[str, Kind]:
+    """The kinds of process with the project's own: daemons, which always run, and timers, which run a command and end."""
+    own = {f"daemon-{name}": {**_DAEMON, **given} for name, given in daemons.items()}
+    for name, given in timers.items():
+        kind = {**_TIMER, **given}
+        own[f"timer-{name}"] = kind | {"ready_within": kind.pop("timeout")}
+    return {**kinds, **own}
+
+
+def own_problems(daemons: dict[str, Kind], timers: dict[str, Kind], manager: str) -> list[str]:
+    """What is wrong with the daemons and timers that a project adds."""
+    problems = []
+    if timers and manager != "systemd":
+        problems.append(
+            "app_timers needs app_process_manager: systemd. Run the commands by beat, or remove app_timers."
+        )
+    for variable, given, known in (
+        ("app_daemons", daemons, {"command", *_DAEMON, "watchdog", "ready_within", "environment", "variables"}),
+        ("app_timers", timers, {"command", "calendar", *_TIMER}),
+    ):
+        for name, kind in given.items():
+            at = f"{variable}.{name}"
+            if not _NAME.fullmatch(name):
+                problems.append(
+                    f"{variable} has {name!r}. Unit names contain it: use lower-case letters, digits and _."
+                )
+            if unknown := sorted(set(kind) - known):
+                problems.append(
+                    f"{at} has the unknown key {unknown[0]}. Known keys are {', '.join(sorted(known))}. Correct or remove it."
+                )
+            needed = ["command"] + (["calendar"] if variable == "app_timers" else [])
+            problems += [f"{at}.{key} is missing. Set it." for key in needed if not kind.get(key)]
+    return problems
+
+
 def _process(name: str, kind: Kind, number: int, numbers: dict[str, Any]) -> dict[str, Any]:
     instance = numbers.get("name") or kind.get("instances", [""])[number - 1]
     at = "@" if instance else ""
@@ -105,7 +164,7 @@ def _process(name: str, kind: Kind, number: int, numbers: dict[str, Any]) -> dic
         "number": number,
         "numbers": numbers,
         "unit_file": f"drumline-{name}{at}.service",
-        "unit": f"drumline-{name}{at}{instance}.service",
+        "unit": f"drumline-{name}{at}{instance}.{'timer' if kind.get('calendar') else 'service'}",
         "program": f"{name}{dash}{instance}",
         "drain": numbers.get("drain_timeout"),
         "memory_mb": int(numbers.get("memory_mb") or kind["memory_mb"]),
@@ -203,7 +262,7 @@ def kind_problems(kinds: dict[str, Kind]) -> list[str]:
     problems = []
     for name, kind in kinds.items():
         at = f"app_processes.{name}"
-        if not _NAME.fullmatch(name):
+        if not _KIND_NAME.fullmatch(name):
             problems.append(
                 f"app_processes has a kind named {name!r}. Unit names contain it: use lower-case letters, digits and _."
             )
@@ -276,10 +335,12 @@ class FilterModule:
             "fleet_host": fleet_host,
             "fleet_problems": fleet_problems,
             "kind_problems": kind_problems,
-            "kinds_on": kinds_on,
+            "kinds_on": lambda kinds, groups, ledger=True: kinds_on(kinds, groups, ledger=ledger),
             "number_problems": lambda values, name, keys: number_problems(name, values, keys),
             "processes": processes,
             "queue_names": queue_names,
             "queue_problems": queue_problems,
+            "own_problems": own_problems,
             "restart_waves": restart_waves,
+            "with_own": with_own,
         }

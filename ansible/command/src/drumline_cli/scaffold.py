@@ -417,6 +417,7 @@ vault_django_secret_key: "{{ lookup('ansible.builtin.password', fleet_secrets_di
 vault_postgresql_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/postgresql_password', length=32, chars=['ascii_letters', 'digits']) }}"
 vault_redis_app_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/redis_app_password', length=32, chars=['ascii_letters', 'digits']) }}"
 vault_redis_flower_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/redis_flower_password', length=32, chars=['ascii_letters', 'digits']) }}"
+vault_flower_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/flower_password', length=32, chars=['ascii_letters', 'digits']) }}"
 vault_admin_password: "{{ lookup('ansible.builtin.password', fleet_secrets_directory ~ '/admin_password', length=24, chars=['ascii_letters', 'digits']) }}"
 vault_email_password: ""
 """

@@ -21,6 +21,7 @@ GENERATED = {
     "vault_postgresql_password": ("Password of the application's PostgreSQL login.", 32),
     "vault_redis_app_password": ("Password of the application's Redis user.", 32),
     "vault_redis_flower_password": ("Password of Flower's Redis user.", 32),
+    "vault_flower_password": ("Password of the user flower, where app_flower.login is password.", 32),
     "vault_admin_password": ("Password of the first administrator, app_admin_email.", 24),
 }
 GIVEN = {"vault_email_password": "Password for the SMTP server of app_email; empty does not log in."}

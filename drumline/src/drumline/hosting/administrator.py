@@ -1,6 +1,7 @@
 """The first administrator of a project, by its own user model."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
@@ -26,7 +27,7 @@ def create(email: str, password: str) -> Iterator[str]:
     print(f"{email} created")
 
 
-def _has_email(users: type) -> bool:
+def _has_email(users: Any) -> bool:
     try:
         users._meta.get_field("email")  # noqa: SLF001  as above
     except FieldDoesNotExist:

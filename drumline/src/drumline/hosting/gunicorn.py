@@ -11,7 +11,10 @@ from gunicorn import systemd
 
 
 def _number(name: str, default: int) -> int:
-    return int(os.environ.get(name) or default)
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise SystemExit(f"{name} is {text!r}, which is not a whole number of at least 1 (example: {default}).")
+    return int(text)
 
 
 _ASGI = os.environ.get("WEB_SERVER") == "asgi"

@@ -27,6 +27,9 @@ def _hosted() -> dict[str, Any]:
         _add_ledger(values, apps, middleware)
     # The folder of the release, where nginx looks for it, unless the project has one of its own.
     values["STATIC_ROOT"] = values.get("STATIC_ROOT") or str(Path.cwd() / "static")
+    # nginx always sets this header, and is the only one that reaches the socket: without it each form would be refused as one
+    # from another site.
+    values["SECURE_PROXY_SSL_HEADER"] = values.get("SECURE_PROXY_SSL_HEADER") or ("HTTP_X_FORWARDED_PROTO", "https")
     if project.staff_path() and STAFF not in middleware:
         # Behind everything that says who signed in.
         middleware.append(STAFF)

@@ -1,0 +1,73 @@
+"""Celery's "First steps with Django", as a reader of it types it after `django-admin startproject`."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.support.paths import BIN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REQUIREMENTS = ["celery[redis]", "Django<6", "gunicorn", "psycopg[binary]"]
+FILES = {
+    "proj/celery.py": """\
+import os
+
+from celery import Celery
+
+os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'proj.settings')
+
+app = Celery('proj')
+app.config_from_object('django.conf:settings', namespace='CELERY')
+app.autodiscover_tasks()
+""",
+    "proj/__init__.py": """\
+from .celery import app as celery_app
+
+__all__ = ('celery_app',)
+""",
+    "demoapp/__init__.py": "",
+    "demoapp/tasks.py": """\
+import time
+from pathlib import Path
+
+from celery import shared_task
+
+
+@shared_task
+def note(path):
+    with Path(path).open('a') as file:
+        file.write('noted\\n')
+
+
+@shared_task
+def hold(path):
+    with Path(path).open('a') as file:
+        file.write('started\\n')
+    while not Path(path + '.gate').exists():
+        time.sleep(0.1)
+    with Path(path).open('a') as file:
+        file.write('ended\\n')
+""",
+}
+SETTINGS = """
+INSTALLED_APPS += ['demoapp']
+CELERY_TASK_ROUTES = {'demoapp.tasks.note': {'queue': 'HIGH-priority'}}
+CELERY_BEAT_SCHEDULE = {
+    'note': {'task': 'demoapp.tasks.note', 'schedule': 1, 'args': ['/var/lib/drumline/scheduled']},
+}
+"""
+
+
+def make(checkout: Path) -> None:
+    """Write the checkout."""
+    checkout.mkdir()
+    subprocess.run([BIN / "django-admin", "startproject", "proj", checkout], check=True)
+    for name, text in FILES.items():
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text(text)
+    with (checkout / "proj" / "settings.py").open("a") as file:
+        file.write(SETTINGS)
+    (checkout / "requirements.txt").write_text("".join(f"{line}\n" for line in REQUIREMENTS))
