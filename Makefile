@@ -45,6 +45,32 @@ dev: ## Run the whole stack on this machine without root, reloading on changes: 
 site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production, ARGS="--check --diff"
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) site.yml $(ARGS)
 
+.PHONY: deploy
+deploy: bootstrap-controller ## Deploy onto a provisioned fleet: INVENTORY=production; REF=v1.4 names a commit, tag or branch
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) deploy.yml $(if $(REF),--extra-vars app_ref=$(REF)) $(ARGS)
+
+.PHONY: rollback
+rollback: bootstrap-controller ## Go back to the release before, or to TO=id: INVENTORY=production
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) rollback.yml $(if $(TO),--extra-vars rollback_to=$(TO)) $(ARGS)
+
+.PHONY: restart
+restart: bootstrap-controller ## Restart the fleet without a gap, and put drained hosts back: INVENTORY=production, ARGS="--limit app2"
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) restart.yml $(ARGS)
+
+.PHONY: drain
+drain: bootstrap-controller ## Take hosts out of service: INVENTORY=production, ARGS="--limit app2"
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) drain.yml $(ARGS)
+
+.PHONY: reboot
+reboot: bootstrap-controller ## Reboot hosts that wait for it, one after the other: INVENTORY=production
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) reboot.yml $(ARGS)
+
+.PHONY: lock unlock
+lock: bootstrap-controller ## Keep everybody from deploying: INVENTORY=production, REASON="the database moves"
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) lock.yml --extra-vars '{"lock_reason": "$(REASON)"}' $(ARGS)
+unlock: bootstrap-controller ## Let everybody deploy again: INVENTORY=production
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) lock.yml --extra-vars lock_open=true $(ARGS)
+
 .PHONY: verify
 verify: bootstrap-controller ## Check a fleet without changing anything: INVENTORY=production
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) verify.yml $(ARGS)

@@ -53,7 +53,7 @@ def test_the_wheel_s_command_shows_a_line_that_ansible_accepts(installed: Path, 
     done = subprocess.run(shown, shell=True, env=environment, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for playbook in ("site.yml", "verify.yml"):
-        assert (Path(next(word for word in words if word.endswith("site.yml"))).parent / playbook).is_file()
+        assert (Path(next(word for word in words if word.endswith("deploy.yml"))).parent / playbook).is_file()
     assert "Take the deploy lock" in done.stdout
 
 

@@ -23,8 +23,9 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def ask(self, holder: dict[str, Any], state: str = "held") -> dict[str, Any]:
+    def ask(self, holder: dict[str, Any], state: str = "held", reason: str = "") -> dict[str, Any]:
         arguments = {"path": str(self.path), "holder": holder, "state": state, "_ansible_tmpdir": str(self.path.parent)}
+        arguments |= {"kept": str(self.path.with_name("locked.json")), "reason": reason}
         ran = subprocess.run(
             [sys.executable, str(ANSIBLE / "plugins/modules/deploy_lock.py")],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
@@ -49,6 +50,21 @@ def test_the_second_deploy_learns_who_was_first_and_since_when(lock: Lock) -> No
     assert refused["failed"] is True
     assert refused["msg"].startswith("ann on desk has been deploying to this host since 2")
     assert f"rm {lock.path}" in refused["msg"]
+
+
+def test_a_person_locks_a_host_with_a_reason_and_only_a_person_opens_it(lock: Lock) -> None:
+    assert lock.ask(ANN, "closed", "the database moves until noon")["changed"] is True
+    assert lock.ask(ANN, "closed", "the database moves until noon")["changed"] is False
+
+    refused = lock.ask(BOB)
+    assert refused["failed"] is True
+    assert refused["msg"].startswith("ann on desk has locked this host since 2")
+    assert "the database moves until noon" in refused["msg"]
+    assert lock.ask(BOB, "closed", "another reason")["failed"] is True
+    assert lock.ask(BOB, "open", "drained")["changed"] is False, "a host is put back that was locked for another reason"
+
+    assert lock.ask(BOB, "open")["changed"] is True
+    assert "failed" not in lock.ask(BOB)
 
 
 def test_a_second_deploy_of_the_same_machine_is_refused_as_well(lock: Lock) -> None:

@@ -31,6 +31,16 @@ def command(*words: str, **result: Any) -> dict[str, Any]:
     return {"item": list(words), "failed": True, **result}
 
 
+def test_a_hook_that_would_never_run_or_is_no_command_is_named() -> None:
+    assert outcome.hook_problems({"before_migrate": [["./dump", "now"]]}) == []
+    unknown, command, words = outcome.hook_problems(
+        {"after_lunch": [], "deployed": ["./notify"], "rejected": "./notify"}
+    )
+    assert unknown.startswith("app_hooks has the unknown key after_lunch. Known keys are before_build")
+    assert command.startswith("app_hooks.deployed has './notify'. Write each command as a list")
+    assert words.startswith("app_hooks.rejected has './notify'")
+
+
 def test_a_failed_check_is_told_by_its_issue() -> None:
     told = outcome.failure({"results": [command("check", "--deploy", stderr=CHECK)]}, {"name": "app_release : Check"})
 

@@ -128,6 +128,50 @@ def test_workers_restart_one_instance_of_each_queue_at_a_time() -> None:
     ]
 
 
+def test_a_queue_has_a_stand_in_if_it_may_drain_for_long_and_the_host_has_the_memory_for_one_more_instance() -> None:
+    kinds = {"worker": {"group": "worker", "queues": True, "command": "celery", "ready": "notify", "stop": 30}}
+    workers = process_model.processes(kinds, ["worker"], QUEUES, list(QUEUES))
+    needed = sum(worker["memory_mb"] for worker in workers)
+
+    assert process_model.queues_with_stand_in(workers, 30, needed + 2000) == ["low", "default", "high"]
+    assert process_model.queues_with_stand_in(workers, 400, needed + 2000) == ["low", "default"]
+    assert process_model.queues_with_stand_in(workers, 30, needed + 600) == ["low"]
+    assert process_model.queues_with_stand_in(workers, 30, needed) == []
+
+
+def test_a_stand_in_is_an_instance_that_no_deploy_starts_by_itself() -> None:
+    kinds = {"worker": {"group": "worker", "queues": True, "command": "celery", "ready": "notify", "stop": 30}}
+    workers = process_model.processes(kinds, ["worker"], QUEUES, ["high", "low"], ["low"])
+
+    assert [worker["unit"] for worker in workers if worker["number"] == 0] == ["drumline-worker@low-0.service"]
+    assert all("drumline-worker@low-0.service" not in wave for wave in process_model.restart_waves(workers))
+    assert process_model.stand_ins(workers) == {
+        f"drumline-worker@low-{number}.service": "drumline-worker@low-0.service" for number in (1, 2)
+    }
+
+
+@pytest.mark.parametrize(
+    ("states", "named"),
+    [
+        ({"low-1": "active", "low-0": "inactive"}, []),
+        ({"low-1": "deactivating", "low-0": "active"}, []),
+        ({"low-1": "deactivating", "low-0": "inactive"}, ["low-1 is deactivating"]),
+        ({"low-1": "failed", "low-0": "active"}, ["low-1 is failed"]),
+    ],
+)
+def test_a_unit_may_only_drain_while_its_stand_in_is_up(states: dict[str, str], named: list[str]) -> None:
+    assert process_model.not_up(states, {"low-1": "low-0"}) == named
+
+
+def test_a_host_may_be_drained_if_another_in_service_runs_what_it_runs() -> None:
+    alone = HOST | {"groups": ["web", "worker"], "served": ["high", "low"]}
+    other = HOST | {"name": "app2", "groups": ["worker"], "served": ["high"]}
+
+    assert process_model.served_only_by([alone, other], "app1", []) == ["the queue low", "the site"]
+    assert process_model.served_only_by([alone, other], "app2", []) == []
+    assert process_model.served_only_by([alone, other], "app2", ["app1"]) == ["the queue high"]
+
+
 def test_a_niceness_stands_for_a_cpu_weight() -> None:
     lightest = {**QUEUES["low"], "cpu_weight": 1}
 

@@ -97,10 +97,13 @@ elif verb == "list-units":
     for name, unit in units.items():
         if unit["ActiveState"] in states and any(fnmatch.fnmatch(name, pattern) for pattern in names):
             print(name, "loaded", unit["ActiveState"])
-elif verb == "restart":
+elif verb in ("restart", "start"):
     for name in names:
-        units[name]["ActiveState"] = "active"
+        drains = verb == "restart" and "Drains" in units[name]
+        units[name] |= {{"ActiveState": "deactivating", "Job": "7"}} if drains else {{"ActiveState": "active"}}
         (here / "units" / name).write_text("\\n".join(f"{{k}}={{v}}" for k, v in units[name].items()))
+    # What `timeout` answers when it had to end the call.
+    sys.exit(124 if any(unit["ActiveState"] == "deactivating" for unit in units.values()) else 0)
 elif verb in ("is-enabled", "is-active"):
     print({{"is-enabled": "enabled", "is-active": "active"}}[verb])
 """
@@ -219,6 +222,48 @@ def test_a_web_that_loses_its_processes_while_it_settles_is_a_failure(systemd: S
     assert "drumline-web.service lost processes soon after its start" in answer["msg"]
 
 
+LOW = {f"drumline-worker@low-{number}.service": "drumline-worker@low-0.service" for number in (1, 2)}
+WAVES = [[name] for name in LOW]
+
+
+def test_an_instance_that_drains_for_long_is_left_to_it_while_its_stand_in_consumes(systemd: Systemd) -> None:
+    systemd.unit("drumline-worker@low-0.service", ActiveState="inactive")
+    for name in LOW:
+        systemd.unit(name, Drains="yes", ExecMainStartTimestampMonotonic="1")
+
+    answer = systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], stand_ins=LOW, patience=1)
+
+    assert answer["draining"] == list(LOW), answer
+    assert answer["restarted"] == ["drumline-worker@low-0.service"]
+    assert answer["stopped"] == []
+    assert systemd.calls("restart", "start", "stop") == [
+        "restart drumline-worker@low-1.service",
+        "start drumline-worker@low-0.service",
+        "restart drumline-worker@low-2.service",
+    ]
+
+
+def test_an_instance_that_drains_already_is_not_waited_for_again(systemd: Systemd) -> None:
+    systemd.unit("drumline-worker@low-0.service")
+    systemd.unit("drumline-worker@low-1.service", ActiveState="deactivating", Job="7")
+    systemd.unit("drumline-worker@low-2.service")
+
+    answer = systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], stand_ins=LOW, patience=1)
+
+    assert answer["draining"] == ["drumline-worker@low-1.service"], answer
+    assert systemd.calls("restart", "start", "stop") == []
+
+
+def test_a_stand_in_that_no_instance_needs_is_stopped_and_not_waited_for(systemd: Systemd) -> None:
+    for name in ("drumline-worker@low-0.service", *LOW):
+        systemd.unit(name)
+
+    answer = systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], stand_ins=LOW, patience=1)
+
+    assert answer["draining"] == [], answer
+    assert systemd.calls("stop") == ["stop drumline-worker@low-0.service"]
+
+
 def test_what_is_left_alone_needs_no_time_to_settle(systemd: Systemd) -> None:
     systemd.unit("drumline-beat.service", NRestarts="3")
 
@@ -227,7 +272,7 @@ def test_what_is_left_alone_needs_no_time_to_settle(systemd: Systemd) -> None:
 
 def test_a_host_drains_what_it_no_longer_runs_before_it_loses_the_files_that_the_drain_reads() -> None:
     tasks = yaml.safe_load((ANSIBLE / "roles/app_services/tasks/systemd.yml").read_text())
-    stops = next(number for number, task in enumerate(tasks) if "unit_set" in task)
+    stops = next(number for number, task in enumerate(tasks) if task.get("ansible.builtin.import_tasks") == "units.yml")
     purges = [number for number, task in enumerate(tasks) if (task.get("file_set") or {}).get("purge")]
 
     assert purges

@@ -54,11 +54,13 @@ def last_line(host: Host, script: str, standard_input: str = "") -> str:
     return str(ran.stdout.strip().splitlines()[-1])
 
 
-def run_site(inventory: Path, *options: str, ansible: Path = ANSIBLE) -> subprocess.CompletedProcess[str]:
-    """Run site.yml of this checkout, or of another one's folder of playbooks."""
+def run_site(
+    inventory: Path, *options: str, ansible: Path = ANSIBLE, playbook: str = "site.yml"
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of this checkout, or of another one's folder of playbooks."""
     own = {"ANSIBLE_CONFIG": str(ansible / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"}
     return subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), f"--inventory={inventory}", *options, "site.yml"],
+        [str(Path(sys.executable).with_name("ansible-playbook")), f"--inventory={inventory}", *options, playbook],
         cwd=ansible,
         capture_output=True,
         text=True,

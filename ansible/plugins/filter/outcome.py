@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 _APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
+_HOOKS = ("before_build", "before_migrate", "before_switch", "deployed", "rejected")
 _LINES = 40
 # Of a traceback: the failing frames and the error.
 _TRACEBACK_LINES = 12
@@ -36,6 +37,21 @@ def migrations_applied(results: list[dict[str, Any]]) -> list[str]:
     return [name for result in results for name in _APPLIED.findall(str(result.get("stdout") or ""))]
 
 
+def hook_problems(hooks: dict[str, Any]) -> list[str]:
+    """What is wrong with app_hooks: a moment that there is not, or a command that is no list of words."""
+    problems = [
+        f"app_hooks has the unknown key {name}. Known keys are {', '.join(_HOOKS)}. Correct or remove it."
+        for name in hooks
+        if name not in _HOOKS
+    ]
+    return problems + [
+        f"app_hooks.{name} has {command!r}. Write each command as a list of arguments, such as [./notify, production]."
+        for name, commands in hooks.items()
+        for command in (commands if isinstance(commands, list) else [commands])
+        if not isinstance(command, list) or not all(isinstance(word, str) for word in command) or not command
+    ]
+
+
 class FilterModule:
     """Names under which the playbooks use these functions."""
 
@@ -43,6 +59,7 @@ class FilterModule:
         """The filters by name."""
         return {
             "failure": failure,
+            "hook_problems": hook_problems,
             "migrations_applied": migrations_applied,
             "reason": reason,
         }

@@ -116,12 +116,24 @@ def unit_files(
     for process in processes:
         if process["numbers"]:
             kind, queue = process["kind"], process["numbers"]["key"]
-            unit(f"{process['unit']}.d/10-queue.conf", f"drumline-{kind}-instance.conf", process=process)
-            unit(f"drumline-{kind}-{queue}.slice", f"drumline-{kind}-queue.slice", numbers=process["numbers"])
+            relieve = f"-+{_LIBRARY}/drumline-relieve drumline-{kind}@{queue} {process['numbers']['instances']}"
+            unit(
+                f"{process['unit']}.d/10-queue.conf",
+                f"drumline-{kind}-instance.conf",
+                process=process,
+                relieve=relieve if process["stand_in"] else "",
+            )
+            members = sum(1 for other in processes if other["kind"] == kind and other["numbers"]["key"] == queue)
+            slice_ = {"numbers": process["numbers"], "instances": members}
+            unit(f"drumline-{kind}-{queue}.slice", f"drumline-{kind}-queue.slice", **slice_)
     found = [{"path": path, "content": content} for path, content in files.items()]
-    if any(process["drain"] for process in processes):
-        drain = Path(source, "systemd", "drumline-drain").read_text(encoding="utf-8")
-        found.append({"path": f"{_LIBRARY}/drumline-drain", "content": drain, "mode": "0755"})
+    needed = {
+        "drumline-drain": any(process["drain"] for process in processes),
+        "drumline-relieve": any(process["stand_in"] for process in processes),
+    }
+    for program in [name for name, is_needed in needed.items() if is_needed]:
+        text = Path(source, "systemd", program).read_text(encoding="utf-8")
+        found.append({"path": f"{_LIBRARY}/{program}", "content": text, "mode": "0755"})
     return found + environment_files(processes)
 
 
@@ -163,7 +175,8 @@ def _programs(processes: list[Process]) -> list[Process]:
 
 
 def program_files(processes: list[Process], source: str, variables: dict[str, Any]) -> list[File]:
-    """Everything that runs the processes of a host under supervisor."""
+    """Everything that runs the processes of a host under supervisor, which has no stand-ins."""
+    processes = [process for process in processes if process["number"]]
     templates, programs = _templates(f"{source}/supervisor"), _programs(processes)
     told = variables | {
         "programs": programs,

@@ -66,16 +66,18 @@ _HIGHEST_NICE = 19
 _CHAIN = ("soft_time_limit", "time_limit", "drain_timeout")
 
 
-def worker_instances(queues: dict[str, Queue], served: list[str]) -> list[dict[str, Any]]:
+def worker_instances(
+    queues: dict[str, Queue], served: list[str], stand_ins: list[str] | None = None
+) -> list[dict[str, Any]]:
     """One entry for each worker unit of a host.
 
     It has its queue's numbers, `key` (the queue's in app_queues), `queue` (its name at the broker), `number` and `name`
-    (high-1).
+    (high-1). The instance 0 of a queue in `stand_ins` is its stand-in.
     """
     return [
         {**queues[key], "key": key, "queue": queue_name(key, queues), "number": number, "name": f"{key}-{number}"}
         for key in served
-        for number in range(1, queues[key]["instances"] + 1)
+        for number in range(0 if key in (stand_ins or ()) else 1, queues[key]["instances"] + 1)
     ]
 
 
@@ -97,20 +99,31 @@ def kinds_on(kinds: dict[str, Kind], groups: list[str], *, ledger: bool = True) 
 
 
 def processes(
-    kinds: dict[str, Kind], wanted: list[str], queues: dict[str, Queue], served: list[str]
+    kinds: dict[str, Kind],
+    wanted: list[str],
+    queues: dict[str, Queue],
+    served: list[str],
+    stand_ins: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Every process of a host that runs the wanted kinds, in the order of the model, with all that is said of it.
 
     Beside the keys of its kind: `kind`, `instance` ("" of a single one), `number` of the instance, `unit` and `program`
-    (its names under systemd and supervisor), `drain` (seconds, or None) and `numbers` (those of its queue, or nothing).
+    (its names under systemd and supervisor), `drain` (seconds, or None), `numbers` (those of its queue, or nothing) and
+    `stand_in` (the unit that consumes in its place while it drains, or "").
     """
     known = [queue for queue in served if queue in queues]
     return [
-        _process(name, kind, number, numbers) | {"nice": cpu_nice(numbers, queues) if numbers else None}
+        _process(name, kind, number, numbers)
+        | {
+            "nice": cpu_nice(numbers, queues) if numbers else None,
+            "stand_in": f"drumline-{name}@{numbers['key']}-0.service"
+            if number and numbers and numbers["key"] in (stand_ins or ())
+            else "",
+        }
         for name, kind in kinds.items()
         if name in wanted
         for number, numbers in (
-            [(instance["number"], instance) for instance in worker_instances(queues, known)]
+            [(instance["number"], instance) for instance in worker_instances(queues, known, stand_ins)]
             if kind.get("queues")
             else [(number, {}) for number, _ in enumerate(kind.get("instances", [""]), start=1)]
         )
@@ -177,6 +190,8 @@ def restart_waves(processes: list[dict[str, Any]], manager: str = "systemd") -> 
     waves: dict[tuple[str, int], list[str]] = {}
     for process in processes:
         kind, number = process["kind"], process["number"]
+        if number == 0:
+            continue
         wave = waves.setdefault((kind, number), [])
         if process["socket"] and number == 1:
             # What holds the socket comes first; supervisor's holder is a member of its own.
@@ -187,6 +202,37 @@ def restart_waves(processes: list[dict[str, Any]], manager: str = "systemd") -> 
         wave.append(process["unit" if manager == "systemd" else "program"])
     order = list(dict.fromkeys(kind for kind, _ in waves))
     return [waves[key] for key in sorted(waves, key=lambda key: (order.index(key[0]), key[1]))]
+
+
+def queues_with_stand_in(processes: list[dict[str, Any]], patience: int, memory_mb: int) -> list[str]:
+    """Queues of a host whose instances may drain for longer than `patience` seconds, by the longest drain.
+
+    Only as far as the host's memory suffices for one more instance of each beside all its processes.
+    """
+    left = memory_mb - sum(process["memory_mb"] for process in processes)
+    found = []
+    queues = {process["numbers"]["key"]: process for process in processes if process["numbers"]}
+    for queue, process in sorted(queues.items(), key=lambda item: -item[1]["drain"]):
+        if process["drain"] > patience and process["memory_mb"] <= left:
+            left -= process["memory_mb"]
+            found.append(queue)
+    return found
+
+
+def stand_ins(processes: list[dict[str, Any]]) -> dict[str, str]:
+    """The stand-in's unit by the unit in whose place it consumes."""
+    return {process["unit"]: process["stand_in"] for process in processes if process["stand_in"]}
+
+
+def not_up(states: dict[str, str], stand_ins: dict[str, str]) -> list[str]:
+    """What to say of each unit that is not active, by the state of each; one may drain while its stand-in is active."""
+    return [
+        f"{unit} is {state}"
+        for unit, state in states.items()
+        if state != "active"
+        and unit not in stand_ins.values()
+        and not (state == "deactivating" and states.get(stand_ins.get(unit, "")) == "active")
+    ]
 
 
 def cpu_nice(instance: dict[str, Any], queues: dict[str, Queue]) -> int:
@@ -326,6 +372,17 @@ def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
     return problems
 
 
+def served_only_by(hosts: list[Host], name: str, gone: list[str]) -> list[str]:
+    """What no other host runs if those that are gone do not count: queues, the site and beat."""
+    mine = next(host for host in hosts if host["name"] == name)
+    others = [host for host in hosts if host["name"] not in (name, *gone)]
+    elsewhere = {queue for host in others if "worker" in host["groups"] for queue in host["served"]}
+    queues = [f"the queue {queue}" for queue in mine["served"] if "worker" in mine["groups"] and queue not in elsewhere]
+    groups = {group for host in others for group in host["groups"]}
+    kinds = {"web": "the site", "beat": "beat"}
+    return queues + [what for group, what in kinds.items() if group in mine["groups"] and group not in groups]
+
+
 class FilterModule:
     """Names under which the playbooks use these functions."""
 
@@ -337,10 +394,14 @@ class FilterModule:
             "kind_problems": kind_problems,
             "kinds_on": lambda kinds, groups, ledger=True: kinds_on(kinds, groups, ledger=ledger),
             "number_problems": lambda values, name, keys: number_problems(name, values, keys),
+            "not_up": not_up,
             "processes": processes,
             "queue_names": queue_names,
             "queue_problems": queue_problems,
             "own_problems": own_problems,
+            "queues_with_stand_in": queues_with_stand_in,
             "restart_waves": restart_waves,
+            "served_only_by": served_only_by,
+            "stand_ins": stand_ins,
             "with_own": with_own,
         }

@@ -10,6 +10,7 @@ description:
   - The lock is a file that says who deploys, from which machine, since when. It is taken by creating it, and it is
     gone after a reboot.
   - A lock of a deploy that does not run any more is taken over, where the same machine took it and knows that.
+  - A person can lock a host with a reason. Such a lock survives a reboot and is only opened by a person.
 options:
   path:
     description: The file.
@@ -20,10 +21,21 @@ options:
     type: dict
     required: true
   state:
-    description: held takes the lock or fails; free gives back what this deploy holds.
+    description:
+      - held takes the lock or fails; free gives back what this deploy holds.
+      - closed locks the host for I(reason) until it is opened, and open opens it - with a I(reason), only a lock that
+        was taken for it.
     type: str
-    choices: [held, free]
+    choices: [held, free, closed, open]
     default: held
+  kept:
+    description: The file of a lock that a person takes.
+    type: path
+    default: /opt/drumline/shared/locked.json
+  reason:
+    description: Why a person locks the host.
+    type: str
+    default: ""
 author: Drumline
 """
 
@@ -39,7 +51,10 @@ EXAMPLES = """
 """
 
 RETURN = """
-changed: {description: Never; a lock is no part of the state that a second run leaves as it is., type: bool, returned: always}
+changed:
+  description: Whether a person's lock was taken or opened. That of a deploy is no part of what a second run leaves as it is.
+  type: bool
+  returned: always
 """
 
 import datetime as dt
@@ -80,17 +95,49 @@ def _is_over(lock: dict[str, str], holder: dict[str, Any]) -> bool:
     return lock.get("machine") == holder["machine"] and lock.get("process") not in holder["running"]
 
 
+def _keep(module: AnsibleModule, lock: dict[str, str]) -> None:
+    """Take or open the lock of a person."""
+    path, found = module.params["kept"], _read(module.params["kept"])
+    is_closed = module.params["state"] == "closed"
+    if found and not is_closed and lock["reason"] not in ("", found.get("reason")):
+        module.exit_json(changed=False)
+    if is_closed and found and found.get("reason") != lock["reason"]:
+        module.fail_json(msg=_closed(found))
+    changed = bool(found) != is_closed
+    if changed and not module.check_mode:
+        if is_closed:
+            _create(path, lock)
+        else:
+            os.unlink(path)
+    module.exit_json(changed=changed)
+
+
+def _closed(lock: dict[str, str]) -> str:
+    return (
+        f"{lock.get('who')} has locked this host since {lock.get('since')}: {lock.get('reason')}. When that is over, open it"
+        " with lock.yml --extra-vars lock_open=true, or with restart.yml if it was drained; --limit names single hosts."
+    )
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "default": "/run/lock/drumline-deploy.json"},
             "holder": {"type": "dict", "required": True},
-            "state": {"type": "str", "choices": ["held", "free"], "default": "held"},
+            "state": {"type": "str", "choices": ["held", "free", "closed", "open"], "default": "held"},
+            "kept": {"type": "path", "default": "/opt/drumline/shared/locked.json"},
+            "reason": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     path, holder = module.params["path"], module.params["holder"]
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    lock = {**{key: holder[key] for key in ("who", "machine", "process")}, "since": now}
+    if module.params["state"] in ("closed", "open"):
+        _keep(module, lock | {"reason": module.params["reason"]})
+    if module.params["state"] == "held" and (closed := _read(module.params["kept"])):
+        module.fail_json(msg=_closed(closed))
     found = _read(path)
     # It is no part of the state that a second run leaves as it is: never "changed".
     if module.check_mode:
@@ -102,8 +149,6 @@ def main() -> None:
     if found and not _is_of(found, holder) and _is_over(found, holder):
         os.unlink(path)
         found = {}
-    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    lock = {**{key: holder[key] for key in ("who", "machine", "process")}, "since": now}
     if not found and not _create(path, lock):
         found = _read(path)
     if found and not _is_of(found, holder):

@@ -34,6 +34,11 @@ options:
     description: Seconds that what was restarted must stay up.
     type: int
     default: 0
+  restart:
+    description: Programs of the waves to restart although nothing of theirs has changed.
+    type: list
+    elements: str
+    default: []
 author: Drumline
 """
 
@@ -63,7 +68,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.basic import AnsibleModule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _UNDERWAY = ("STARTING", "RUNNING")
 _STOPPED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
@@ -260,8 +265,14 @@ def _name(one: dict[str, str]) -> str:
     return one["name"] if one["name"] == one["group"] else f"{one['group']}:{one['name']}"
 
 
-def bring(
-    waves: list[list[str]], path: str, ready_timeout: float, *, check_mode: bool, settle: float = 0
+def bring(  # noqa: PLR0913  what the module takes
+    waves: list[list[str]],
+    path: str,
+    ready_timeout: float,
+    *,
+    check_mode: bool,
+    settle: float = 0,
+    restart: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Restart what is stale, wave by wave, stop what is left over, and tell both."""
     names = [name for wave in waves for name in wave]
@@ -270,13 +281,13 @@ def bring(
     with closing(Programs(path, ready_timeout)) as programs:
         programs.read()
         states = programs.states()
-        reasons = {name: programs.stale(name, states) for name in names}
+        reasons = {name: programs.stale(name, states) or ("asked for" if name in restart else None) for name in names}
         due, leftover = [name for name in names if reasons[name]], programs.removed
         if not check_mode:
             for wave in waves:
                 # Looked at anew: a program is restarted as a whole when its configuration has changed.
                 states = programs.states()
-                if wanted := [name for name in wave if programs.stale(name, states)]:
+                if wanted := [name for name in wave if name in restart or programs.stale(name, states)]:
                     programs.restart(wanted)
                 programs.wait(wave)
             if due:
@@ -298,14 +309,16 @@ def main() -> None:
             "socket": {"type": "path", "default": "/run/drumline-supervisor/supervisor.sock"},
             "ready_timeout": {"type": "int", "default": 630},
             "settle": {"type": "int", "default": 0},
+            "restart": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    waves, path, ready_timeout, settle = (
-        module.params[name] for name in ("waves", "socket", "ready_timeout", "settle")
+    waves, path, ready_timeout, settle, restart = (
+        module.params[name] for name in ("waves", "socket", "ready_timeout", "settle", "restart")
     )
     try:
-        module.exit_json(**bring(waves, path, ready_timeout, check_mode=module.check_mode, settle=settle))
+        done = bring(waves, path, ready_timeout, check_mode=module.check_mode, settle=settle, restart=restart)
+        module.exit_json(**done)
     except ProgramError as error:
         module.fail_json(msg=str(error))
 

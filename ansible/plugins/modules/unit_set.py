@@ -37,6 +37,22 @@ options:
     description: Seconds that what was restarted must stay up.
     type: int
     default: 0
+  restart:
+    description: Units of the waves to restart although they are not stale.
+    type: list
+    elements: str
+    default: []
+  stand_ins:
+    description:
+      - A stand-in unit for each unit that may drain for longer than anybody waits. When the unit still drains after
+        I(patience) seconds, it is left to that; it starts again by itself afterwards. Its stand-in is started
+        meanwhile. One that no unit needs is stopped.
+    type: dict
+    default: {}
+  patience:
+    description: Seconds to wait for a unit that has a stand-in.
+    type: int
+    default: 0
   steady:
     description: Units whose child processes must also stay the same while they settle.
     type: list
@@ -58,6 +74,10 @@ EXAMPLES = """
 """
 
 RETURN = """
+draining:
+  description: Units that still drain. Each starts again by itself when it has drained, and its stand-in is up meanwhile.
+  type: list
+  returned: always
 changed: {description: Whether anything was restarted, stopped or enabled., type: bool, returned: always}
 diff: {description: Why each unit was or would be restarted., type: dict, returned: always}
 enabled: {description: Targets that were enabled and started., type: list, returned: always}
@@ -72,12 +92,14 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 _PROPERTIES = (
-    "Id,ActiveState,MainPID,NRestarts,FragmentPath,DropInPaths,EnvironmentFiles,WorkingDirectory,"
+    "Id,ActiveState,Job,MainPID,NRestarts,FragmentPath,DropInPaths,EnvironmentFiles,WorkingDirectory,"
     "ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
 )
 # Of a unit that is stopped for good, "failed" may be how a start that never ended is seen.
 _UP = "active,activating,reloading,deactivating,failed"
 _JOURNAL_LINES = "20"
+# How `timeout` ends when the time is over.
+_TIMED_OUT = 124
 # Seconds between two looks at units that settle.
 _LOOK = 0.5
 
@@ -94,6 +116,11 @@ class Units:
         if check and code != 0:
             self.module.fail_json(msg=f"systemctl {' '.join(arguments)}: {err.strip() or out.strip()}")
         return str(out)
+
+    def wait(self, seconds: int, *arguments: str) -> bool:
+        """Whether systemctl was done within so many seconds; 0 waits for as long as it takes. What it asked for goes on."""
+        code, _, _ = self.module.run_command(["timeout", str(seconds), "systemctl", "--no-ask-password", *arguments])
+        return bool(code != _TIMED_OUT)
 
     def show(self, names: list[str]) -> dict[str, dict[str, str]]:
         """The properties of units by name; a property that comes in several lines keeps them."""
@@ -179,6 +206,66 @@ def _settle(units: Units, names: list[str], steady: list[str], seconds: float) -
         time.sleep(min(_LOOK, left))
 
 
+def _has_job(unit: dict[str, str]) -> bool:
+    return unit.get("Job", "0") not in ("", "0")
+
+
+def _is_draining(unit: dict[str, str]) -> bool:
+    """Whether a unit stops, to start again afterwards."""
+    return unit["ActiveState"] == "deactivating" and _has_job(unit)
+
+
+def _bring_up(units: Units, wave: list[str], stand_ins: dict[str, str], patience: int) -> list[str]:
+    """Restart units; return those of them that still drain after `patience` seconds and have a stand-in."""
+    limit = patience if stand_ins.keys() & set(wave) else 0
+    verb, awaited = "restart", wave
+    while awaited:
+        if units.wait(limit, verb, *awaited):
+            return []
+        now = units.show(wave)
+        draining = [name for name in wave if _is_draining(now[name]) and name in stand_ins]
+        verb, awaited = "start", [name for name in wave if _has_job(now[name]) and name not in draining]
+    return draining
+
+
+def _stand_in(module: AnsibleModule, units: Units, draining: list[str]) -> list[str]:
+    """Start the stand-ins of what drains; return them. One that is up or drains is let be: it has work of its own."""
+    names = sorted({module.params["stand_ins"][name] for name in draining})
+    down = [name for name in names if units.show([name])[name]["ActiveState"] in ("inactive", "failed")]
+    if down:
+        since = time.time()
+        units.run("reset-failed", *down, check=False)
+        units.run("start", *down, check=False)
+        # One that stops has been relieved: the instances are back already.
+        failed = [name for name, unit in units.show(down).items() if unit["ActiveState"] in ("activating", "failed")]
+        if failed:
+            _fail(module, dict.fromkeys(failed, "did not become active"), since)
+    return down
+
+
+def _restart(module: AnsibleModule, units: Units, due: list[str], draining: list[str]) -> tuple[list[str], list[str]]:
+    """Restart what is due, wave by wave; return what was started, stand-ins too, and what drains."""
+    since, stand_ins = time.time(), module.params["stand_ins"]
+    started: list[str] = []
+    beside = _stand_in(module, units, draining)
+    for wave in module.params["waves"]:
+        wanted = [name for name in wave if name in due]
+        if not wanted:
+            continue
+        units.run("reset-failed", *wanted, check=False)
+        slow = _bring_up(units, wanted, stand_ins, module.params["patience"])
+        draining = draining + slow
+        beside += _stand_in(module, units, slow)
+        started += [name for name in wanted if name not in slow]
+        after = units.show(wanted)
+        failed = [name for name in wanted if name not in slow and after[name]["ActiveState"] != "active"]
+        if failed:
+            _fail(module, dict.fromkeys(failed, "did not become active"), since)
+    if started and (fallen := _settle(units, started, module.params["steady"], module.params["settle"])):
+        _fail(module, fallen, since)
+    return started + beside, draining
+
+
 def _fail(module: AnsibleModule, failed: dict[str, str], since: float) -> None:
     reports = []
     for name, what in failed.items():
@@ -201,6 +288,9 @@ def main() -> None:
             "enabled": {"type": "list", "elements": "str", "default": []},
             "settle": {"type": "int", "default": 0},
             "steady": {"type": "list", "elements": "str", "default": []},
+            "restart": {"type": "list", "elements": "str", "default": []},
+            "stand_ins": {"type": "dict", "default": {}},
+            "patience": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -213,9 +303,15 @@ def main() -> None:
     if not module.check_mode and "=yes" in units.run("show", "--all", "--property=NeedDaemonReload", "*"):
         units.run("daemon-reload")
     shown = units.show(names) if names else {}
-    reasons = {name: _stale(shown[name]) for name in names}
-    due = [name for name in names if reasons[name]]
-    leftover = sorted(set(units.up(module.params["owned"])) - set(names) - set(module.params["enabled"]))
+    stand_ins = module.params["stand_ins"]
+    # What drains already starts again by itself, by the files that are there then.
+    draining = [name for name in names if _is_draining(shown[name]) and name in stand_ins]
+    reasons = {name: _stale(shown[name]) for name in names if name not in draining}
+    for name in module.params["restart"]:
+        reasons[name] = reasons.get(name) or "asked for"
+    due = [name for name in names if reasons.get(name)]
+    up = set(units.up(module.params["owned"]))
+    leftover = sorted(up - set(names) - set(module.params["enabled"]) - set(stand_ins.values()))
     # Started and never restarted: a target would take all of its units with it.
     targets = [
         name
@@ -224,20 +320,12 @@ def main() -> None:
         or units.run("is-active", name, check=False).strip() != "active"
     ]
 
+    changed = bool(due or leftover or targets)
     if not module.check_mode:
-        since = time.time()
-        for wave in waves:
-            wanted = [name for name in wave if name in due]
-            if not wanted:
-                continue
-            units.run("reset-failed", *wanted, check=False)
-            units.run("restart", *wanted, check=False)
-            after = units.show(wanted)
-            failed = [name for name in wanted if after[name]["ActiveState"] != "active"]
-            if failed:
-                _fail(module, dict.fromkeys(failed, "did not become active"), since)
-        if due and (fallen := _settle(units, due, module.params["steady"], module.params["settle"])):
-            _fail(module, fallen, since)
+        due, draining = _restart(module, units, due, draining)
+        idle = up & set(stand_ins.values()) - {stand_ins[name] for name in draining}
+        if idle:
+            units.run("stop", "--no-block", *sorted(idle))
         if leftover:
             units.run("stop", *leftover)
             units.run("disable", "--quiet", *leftover, check=False)
@@ -246,11 +334,12 @@ def main() -> None:
             units.run("enable", "--now", *targets)
 
     module.exit_json(
-        changed=bool(due or leftover or targets),
+        changed=changed,
+        draining=draining,
         restarted=due,
         stopped=leftover,
         enabled=targets,
-        diff={"after": "".join(f"{name}: {reasons[name]}\n" for name in due), "before": ""},
+        diff={"after": "".join(f"{name}: {reasons.get(name, 'stands in')}\n" for name in due), "before": ""},
     )
 
 

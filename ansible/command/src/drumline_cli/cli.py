@@ -34,8 +34,11 @@ class Verbs(click.Group):
     # In the order in which a newcomer needs them.
     SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("Begin", ("init", "doctor", "up", "down")),
-        ("Deploy", ("setup", "deploy", "verify", "history", "lock")),
-        ("Operate", ("status", "logs", "queues", "dead-letters", "drain", "manage", "shell", "exec")),
+        ("Deploy", ("setup", "deploy", "rollback", "verify", "history", "lock")),
+        (
+            "Operate",
+            ("status", "logs", "queues", "dead-letters", "restart", "drain", "reboot", "manage", "shell", "exec"),
+        ),
         ("Configure", ("config", "secrets", "completion")),
     )
 
@@ -251,7 +254,7 @@ def setup(asked: Asked, *, given: str, check: bool) -> None:
 @click.argument("ref", default="", shell_complete=_refs)
 @ansible_options
 def deploy(asked: Asked, *, ref: str, given: str, check: bool) -> None:
-    """Deploy a commit, tag or branch: the last steps of site.yml.
+    """Deploy a commit, tag or branch: deploy.yml.
 
     Without REF, the files of the checkout as they are. The new release is checked beside the running one; if it does not
     become healthy, the running one is restored.
@@ -259,9 +262,29 @@ def deploy(asked: Asked, *, ref: str, given: str, check: bool) -> None:
     found = asked.project()
     if ref:
         project.commit_of(found.checkout, ref)
-    last_steps = ["--tags", "app_release,app_services", *_further(given, check=check)]
-    command = playbook.line(found, ["site"], {"app_ref": ref} if ref else None, last_steps)
+    command = playbook.line(found, ["deploy"], {"app_ref": ref} if ref else None, _further(given, check=check))
     playbook.run(command, show=asked.show)
+
+
+@cli.command()
+@common
+@click.argument("release", default="")
+@click.option(
+    "--migrations",
+    type=click.Choice(["refuse", "undo", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="What becomes of applied migrations that the older release does not have.",
+)
+@click.option("--any-task", is_flag=True, help="Go back although tasks wait that the older release cannot run.")
+@ansible_options
+def rollback(asked: Asked, *, release: str, migrations: str, any_task: bool, given: str, check: bool) -> None:
+    """Go back to a release that is still on the hosts: rollback.yml.
+
+    Without RELEASE, to the one that ran before. Refused before anything is touched if something stands in the way.
+    """
+    asked_for = {"rollback_to": release, "rollback_migrations": migrations, "rollback_any_task": any_task}
+    playbook.run(playbook.line(asked.project(), ["rollback"], asked_for, _further(given, check=check)), show=asked.show)
 
 
 @cli.command()
@@ -285,14 +308,42 @@ def history(asked: Asked, *, json_: bool) -> None:
 
 @cli.command()
 @common
+@click.option("--reason", default="", metavar="TEXT", help="Keep everybody from deploying, for this reason: lock.yml.")
+@click.option("--open", "open_", is_flag=True, help="Let everybody deploy again: lock.yml.")
 @click.option("--release", is_flag=True, help="Remove the lock of a deploy that was killed.")
 @click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
-def lock(asked: Asked, *, release: bool, json_: bool) -> None:
-    """Show who is deploying, or remove a lock that a killed deploy left."""
+def lock(asked: Asked, *, reason: str, open_: bool, release: bool, json_: bool) -> None:
+    """Show who is deploying, lock the fleet for a reason, or remove a lock that a killed deploy left."""
+    if reason or open_:
+        wanted: dict[str, object] = {"lock_open": True} if open_ else {"lock_reason": reason}
+        playbook.run(playbook.line(asked.project(), ["lock"], wanted), show=asked.show)
+        return
     operate.lock(asked, release=release, json_=json_)
 
 
 # ---- operate
+
+
+@cli.command()
+@common
+@ansible_options
+def restart(asked: Asked, *, given: str, check: bool) -> None:
+    """Restart the fleet without a gap, host by host: restart.yml.
+
+    --args "--limit app2" restarts one host.
+    """
+    playbook.run(playbook.line(asked.project(), ["restart"], None, _further(given, check=check)), show=asked.show)
+
+
+@cli.command()
+@common
+@click.option("--upgrade", is_flag=True, help="Install the distribution's updates first.")
+@click.option("--always", is_flag=True, help="Also hosts that do not wait for a reboot.")
+@ansible_options
+def reboot(asked: Asked, *, upgrade: bool, always: bool, given: str, check: bool) -> None:
+    """Reboot hosts that wait for it, one after the other: reboot.yml."""
+    wanted = {"reboot_upgrade": upgrade, "reboot_always": always}
+    playbook.run(playbook.line(asked.project(), ["reboot"], wanted, _further(given, check=check)), show=asked.show)
 
 
 def _processes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -355,12 +406,17 @@ def dead_letters(asked: Asked, *, arguments: Sequence[str]) -> None:
 @cli.command()
 @common
 @click.argument("queue", nargs=-1)
-@click.option("--resume", is_flag=True, help="Start the workers again.")
-def drain(asked: Asked, *, queue: Sequence[str], resume: bool) -> None:
-    """Stop the workers of a queue, or of all, once their running tasks are done.
+@click.option("--host", default="", metavar="NAME", help="Take this host out of service: drain.yml.")
+@click.option("--resume", is_flag=True, help="Start them again.")
+def drain(asked: Asked, *, queue: Sequence[str], host: str, resume: bool) -> None:
+    """Stop the workers of a queue, or of all, or all processes of a host, once their work is done.
 
-    Tasks wait meanwhile. --resume, or a deploy, starts the workers again.
+    Tasks wait meanwhile. --resume starts them again, and a deploy the workers of a queue. Nobody deploys to a drained host.
     """
+    if host:
+        wanted = playbook.line(asked.project(), ["restart" if resume else "drain"], None, ["--limit", host])
+        playbook.run(wanted, show=asked.show)
+        return
     operate.drain(asked, list(queue), resume=resume)
 
 

@@ -23,3 +23,10 @@ def unserved_schedules(served: Iterable[str]) -> Iterator[str]:
     entries = PeriodicTask.objects.filter(enabled=True, queue__isnull=False).exclude(queue="")
     for name, queue in entries.exclude(queue__in=set(served)).values_list("name", "queue"):
         yield f"queue {queue} is not served, but the periodic task {name!r} sends to it; change it in the admin"
+
+
+def schedules_unknown_to(tasks: Iterable[str]) -> Iterator[str]:
+    """Yield one line for each enabled periodic task whose task an older release, which has these tasks, lacks."""
+    entries = PeriodicTask.objects.filter(enabled=True).exclude(task__in=set(tasks))
+    for name, task in entries.order_by("name").values_list("name", "task"):
+        yield f"the periodic task {name!r} sends {task}, which the older release does not have; disable it in the admin"
