@@ -67,7 +67,7 @@ reboot: bootstrap-controller ## Reboot hosts that wait for it, one after the oth
 
 .PHONY: lock unlock
 lock: bootstrap-controller ## Keep everybody from deploying: INVENTORY=production, REASON="the database moves"
-	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) lock.yml --extra-vars '{"lock_reason": "$(REASON)"}' $(ARGS)
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) lock.yml $(ARGS)
 unlock: bootstrap-controller ## Let everybody deploy again: INVENTORY=production
 	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) lock.yml --extra-vars lock_open=true $(ARGS)
 

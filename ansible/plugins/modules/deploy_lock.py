@@ -105,6 +105,8 @@ def _keep(module: AnsibleModule, lock: dict[str, str]) -> None:
         module.fail_json(msg=_closed(found))
     changed = bool(found) != is_closed
     if changed and not module.check_mode:
+        if is_closed and not os.path.isdir(os.path.dirname(path)):
+            module.fail_json(msg=f"{os.path.dirname(path)} is missing: this host was never set up. Run site.yml first.")
         if is_closed:
             _create(path, lock)
         else:

@@ -20,7 +20,7 @@ from drumline_cli.survey import Choice, Note, Survey, Where, look
 from drumline_cli.variables import Variables
 
 if TYPE_CHECKING:
-    from drumline_cli.cli import Asked
+    from drumline_cli.project import Asked
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:]+")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*")

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,11 +17,11 @@ from click.shell_completion import CompletionItem, get_completion_class
 from drumline_cli import begin, configuration, operate, playbook, project, remote
 from drumline_cli import doctor as examination
 from drumline_cli.errors import EXIT_CODES, Exit, Failure, color
+from drumline_cli.project import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from drumline_cli.project import Project
 
 NAME = "drumline"
 SHELLS = ("bash", "zsh", "fish")
@@ -77,19 +76,6 @@ class Nested(Verbs):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write them as click does."""
         click.Group.format_commands(self, ctx, formatter)
-
-
-@dataclass(slots=True)
-class Asked:
-    """What every verb is told: the project's folder, the inventory, and whether to show only."""
-
-    folder: Path
-    inventory: str
-    show: bool
-
-    def project(self) -> Project:
-        """Return the project, or say why there is none."""
-        return project.find(self.folder, self.inventory)
 
 
 def _inventories(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -17,7 +17,7 @@ from drumline_cli.project import Project, is_encrypted
 from drumline_cli.variables import HIDDEN, Layer, Variables, read_yaml
 
 if TYPE_CHECKING:
-    from drumline_cli.cli import Asked
+    from drumline_cli.project import Asked
 
 _SHARED = ("contract", "processes", "wiring")
 

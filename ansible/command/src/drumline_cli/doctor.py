@@ -31,7 +31,7 @@ from drumline_cli.variables import Host, Values, Variables, read_yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from drumline_cli.cli import Asked
+    from drumline_cli.project import Asked
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 _LEAST_MEMORY_MB = 1900

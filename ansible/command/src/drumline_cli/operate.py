@@ -15,8 +15,7 @@ from drumline_cli.variables import Host, Variables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drumline_cli.cli import Asked
-    from drumline_cli.project import Project
+    from drumline_cli.project import Asked, Project
 
 APPLICATION = ("web", "worker", "beat")
 # What else a person may want to read the journal of, and its units.

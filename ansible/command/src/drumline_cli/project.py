@@ -162,3 +162,16 @@ def git(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise Failure("git is not installed on this machine.", fix="apt-get install git") from None
+
+
+@dataclass(slots=True)
+class Asked:
+    """What every verb is told: the project's folder, the inventory, and whether to show only."""
+
+    folder: Path
+    inventory: str
+    show: bool
+
+    def project(self) -> Project:
+        """Return the project, or say why there is none."""
+        return find(self.folder, self.inventory)
