@@ -54,6 +54,7 @@ def test_changes_and_messages_are_shown_and_the_rest_is_not(line: list[str]):
         tasks = told.read().splitlines()
     assert tasks == ["Look around", "Open the doors", "Count the money"]
     shown = [text[8:] if text[3:4] == ":" else text for text in done.stdout.splitlines()]
+    assert shown.pop().startswith("Took ")
     assert shown == [
         "Set up the shop",
         "  localhost  Open the doors",

@@ -7,6 +7,7 @@ import os
 from importlib.util import find_spec
 from typing import Any
 
+from django.conf import settings
 from gunicorn import systemd
 
 
@@ -15,6 +16,13 @@ def _number(name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise SystemExit(f"{name} is {text!r}, which is not a whole number of at least 1 (example: {default}).")
     return int(text)
+
+
+def _logging() -> dict[str, Any]:
+    """Return the project's logging if it says how gunicorn logs, so that its master writes like all other processes."""
+    # A project may set it in its wsgi.py, which only the worker processes import.
+    configured: dict[str, Any] = settings.LOGGING if "DJANGO_SETTINGS_MODULE" in os.environ else {}
+    return configured if {"gunicorn", "gunicorn.error"} & configured.get("loggers", {}).keys() else {}
 
 
 _ASGI = os.environ.get("WEB_SERVER") == "asgi"
@@ -37,6 +45,7 @@ max_requests_jitter = 1_000
 preload_app = False
 # systemd manages the processes; one more socket would be one more way in.
 control_socket_disable = True
+logconfig_dict = _logging()
 # nginx writes the line of a request, with its id.
 accesslog = None
 
