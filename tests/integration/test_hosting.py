@@ -9,30 +9,9 @@ import threading
 
 import pytest
 
-from tests.support.fresh_project import FreshProject
+from tests.support.fresh_project import JOBS, FreshProject
 from tests.support.waiting import wait_until
 
-FILES = {
-    "jobs/__init__.py": "",
-    "jobs/tasks.py": """
-import time
-from pathlib import Path
-from celery import shared_task
-
-@shared_task
-def write(path):
-    Path(path).write_text("done")
-
-@shared_task
-def hold(path):
-    with Path(path).open("a") as file:
-        file.write("started\\n")
-    while not Path(f"{path}.gate").exists():
-        time.sleep(0.1)
-    with Path(path).open("a") as file:
-        file.write("ended\\n")
-""",
-}
 SETTINGS = """
 INSTALLED_APPS += ["jobs"]
 CELERY_BROKER_URL = "{broker}"
@@ -74,7 +53,7 @@ class Hosted(FreshProject):
     """A project with the variables that a deploy gives it."""
 
     def __init__(self, folder, settings, *, ledger):
-        super().__init__(folder, settings, FILES)
+        super().__init__(folder, settings, JOBS)
         before = self.tree()
         self.managers = []
         self.env |= {

@@ -10,34 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fresh_project import FreshProject
+from tests.support.fresh_project import JOBS, FreshProject
 from tests.support.paths import BIN, PROJECT, PYTHON
 from tests.support.waiting import wait_until
 
 PACKAGE = PROJECT / "drumline"
 # Other versions than the locked ones, as `make test-matrix` has them: the Python of an environment that holds the package.
 GIVEN = os.environ.get("DRUMLINE_PYTHON")
-FILES = {
-    "jobs/__init__.py": "",
-    "jobs/tasks.py": """
-import time
-from pathlib import Path
-from celery import shared_task
-
-@shared_task
-def write(path):
-    Path(path).write_text("done")
-
-@shared_task
-def hold(path):
-    with Path(path).open("a") as file:
-        file.write("started\\n")
-    while not Path(f"{path}.gate").exists():
-        time.sleep(0.1)
-    with Path(path).open("a") as file:
-        file.write("ended\\n")
-""",
-}
 EVERY_SECOND = """
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 second = IntervalSchedule.objects.create(every=1, period="seconds")
@@ -100,7 +79,7 @@ def start_project(tmp_path, broker, environment):
     def start_project(*extras, lines):
         own = ['INSTALLED_APPS += ["jobs"]', f'CELERY_BROKER_URL = "{broker.url}"']
         settings = "\n".join(["", *settings_of_the_readme()[:lines], *own, ""])
-        projects.append(FreshProject(tmp_path, settings, FILES, python=environment(*extras)))
+        projects.append(FreshProject(tmp_path, settings, JOBS, python=environment(*extras)))
         return projects[-1]
 
     yield start_project

@@ -23,6 +23,30 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 """,
 }
+# A task that runs until a test opens its gate.
+HOLD = """
+@shared_task
+def hold(path):
+    with Path(path).open("a") as file:
+        file.write("started\\n")
+    while not Path(f"{path}.gate").exists():
+        time.sleep(0.1)
+    with Path(path).open("a") as file:
+        file.write("ended\\n")
+"""
+JOBS = {
+    "jobs/__init__.py": "",
+    "jobs/tasks.py": """
+import time
+from pathlib import Path
+from celery import shared_task
+
+@shared_task
+def write(path):
+    Path(path).write_text("done")
+"""
+    + HOLD,
+}
 
 
 class FreshProject:

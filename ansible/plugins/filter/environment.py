@@ -40,7 +40,7 @@ def environment_problems(names: dict[str, str | None], values: dict[str, Any]) -
         if template is None:
             continue
         try:
-            fields = [field for _, field, _, _ in string.Formatter().parse(str(template)) if field is not None]
+            fields = _named(str(template))
         except ValueError as error:
             problems.append(f"app_environment.{name} cannot be read: {error}. A template is text with {{field}} in it.")
             continue
@@ -68,14 +68,13 @@ def environment(names: dict[str, str | None], values: dict[str, Any], *, secret:
     return found
 
 
+def _named(template: str) -> list[str]:
+    """The fields that a template names."""
+    return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+
+
 def _has(template: str, values: dict[str, Any]) -> bool:
-    for _, field, _, _ in string.Formatter().parse(template):
-        found: Any = values
-        for part in (field or "").split(".") if field else []:
-            found = found.get(part) if isinstance(found, dict) else None
-        if field and found is None:
-            return False
-    return True
+    return all(_value(values, field) is not None for field in _named(template) if field)
 
 
 def settings(own: Any, values: dict[str, Any]) -> Any:
@@ -91,9 +90,10 @@ def settings(own: Any, values: dict[str, Any]) -> Any:
 
 
 def _value(values: dict[str, Any], field: str) -> Any:
+    """What a field stands for; None where the fleet has no such thing."""
     found: Any = values
     for part in field.split("."):
-        found = found[part]
+        found = found.get(part) if isinstance(found, dict) else None
     return found
 
 

@@ -156,10 +156,7 @@ def own_problems(daemons: dict[str, Kind], timers: dict[str, Kind], manager: str
                 problems.append(
                     f"{variable} has {name!r}. Unit names contain it: use lower-case letters, digits and _."
                 )
-            if unknown := sorted(set(kind) - known):
-                problems.append(
-                    f"{at} has the unknown key {unknown[0]}. Known keys are {', '.join(sorted(known))}. Correct or remove it."
-                )
+            problems += _unknown_key(at, kind, sorted(known))
             needed = ["command"] + (["calendar"] if variable == "app_timers" else [])
             problems += [f"{at}.{key} is missing. Set it." for key in needed if not kind.get(key)]
     return problems
@@ -257,11 +254,7 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
                 f"app_queues has the key {name!r}. Unit names contain it: use lower-case letters, digits and _, and give"
                 f" the queue's own name beside it: {_key(name)}: {{queue: {name}, ...}}."
             )
-        unknown = sorted(set(queue) - {*_NUMBERS, "queue"})
-        if unknown:
-            problems.append(
-                f"app_queues.{name} has the unknown key {unknown[0]}. Known keys are queue, {', '.join(_NUMBERS)}. Correct or remove it."
-            )
+        problems += _unknown_key(f"app_queues.{name}", queue, ["queue", *_NUMBERS])
         if _NAME.fullmatch(name) and not _QUEUE_NAME.fullmatch(queue_name(name, queues)):
             problems.append(
                 f"app_queues.{name}.queue is {queue['queue']!r}. Workers are started with it: use letters, digits and _ . : / @ + -."
@@ -303,6 +296,13 @@ def number_problems(name: str, values: dict[str, Any], keys: list[str]) -> list[
     ]
 
 
+def _unknown_key(at: str, found: dict[str, Any], known: list[str]) -> list[str]:
+    unknown = sorted(set(found) - set(known))
+    if not unknown:
+        return []
+    return [f"{at} has the unknown key {unknown[0]}. Known keys are {', '.join(known)}. Correct or remove it."]
+
+
 def kind_problems(kinds: dict[str, Kind]) -> list[str]:
     """What is wrong with the kinds of process themselves."""
     problems = []
@@ -312,10 +312,7 @@ def kind_problems(kinds: dict[str, Kind]) -> list[str]:
             problems.append(
                 f"app_processes has a kind named {name!r}. Unit names contain it: use lower-case letters, digits and _."
             )
-        if unknown := sorted(set(kind) - _KNOWN):
-            problems.append(
-                f"{at} has the unknown key {unknown[0]}. Known keys are {', '.join(sorted(_KNOWN))}. Correct or remove it."
-            )
+        problems += _unknown_key(at, kind, sorted(_KNOWN))
         problems += [f"{at}.{key} is missing. Set it." for key in ("group", "command") if not kind.get(key)]
         if kind.get("ready") not in ("notify", "start"):
             problems.append(f"{at}.ready is {kind.get('ready', 'missing')}. It must be notify or start.")

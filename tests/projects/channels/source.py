@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.support.fresh_project import HOLD
 from tests.support.paths import BIN
 
 if TYPE_CHECKING:
@@ -90,16 +91,8 @@ from pathlib import Path
 
 from celery import shared_task
 
-
-@shared_task
-def hold(path):
-    with Path(path).open('a') as file:
-        file.write('started\\n')
-    while not Path(path + '.gate').exists():
-        time.sleep(0.1)
-    with Path(path).open('a') as file:
-        file.write('ended\\n')
-""",
+"""
+    + HOLD,
     "rooms/management/__init__.py": "",
     "rooms/management/commands/__init__.py": "",
     "rooms/management/commands/stamp.py": COMMAND.format(body="(settings.BASE_DIR / 'notes' / 'stamp').touch()"),

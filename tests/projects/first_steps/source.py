@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.support.fresh_project import HOLD
 from tests.support.paths import BIN
 
 if TYPE_CHECKING:
@@ -41,16 +42,8 @@ def note(path):
     with Path(path).open('a') as file:
         file.write('noted\\n')
 
-
-@shared_task
-def hold(path):
-    with Path(path).open('a') as file:
-        file.write('started\\n')
-    while not Path(path + '.gate').exists():
-        time.sleep(0.1)
-    with Path(path).open('a') as file:
-        file.write('ended\\n')
-""",
+"""
+    + HOLD,
 }
 SETTINGS = """
 INSTALLED_APPS += ['demoapp']
