@@ -9,23 +9,16 @@ from typing import Any
 import pytest
 
 from drumline_cli import scaffold
+from drumline_cli.configuration import documented
 from drumline_cli.survey import look
 from tests.command.conftest import FIRST_STEPS, write
 
 SETTINGS = dedent(FIRST_STEPS["proj/settings.py"])
 
 
-class Everything(list[str]):
-    """Every variable that the playbooks may come to read."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
 @pytest.fixture
-def contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def contract(tmp_path: Path) -> Any:
     """The contract of First steps with some files in the place of its own, by variable."""
-    monkeypatch.setattr(scaffold, "documented", Everything)
 
     def of(files: dict[str, str]) -> dict[str, Any]:
         write(tmp_path, FIRST_STEPS | files)
@@ -63,11 +56,19 @@ def with_settings(text: str) -> dict[str, str]:
         ),
         ("LOGGING = {'handlers': {'file': {'filename': '/var/log/a.log'}}}", "app_writable", None),
         ("HOOK = os.environ['HOOK_NAME']", "app_env", {"HOOK_NAME": ""}),
+        ("ALLOWED_HOSTS = [urlparse(SITE).hostname]", "app_settings", {"ALLOWED_HOSTS": "{{ app_site_names }}"}),
+        ("ALLOWED_HOSTS = [os.environ['NAME']]", "app_settings", None),
+        ("CACHES = {'default': {'BACKEND': 'django_redis.cache.RedisCache', 'LOCATION': REDIS}}", "app_cache_mb", 64),
+        ("CACHES = {'default': {'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}}", "app_cache_mb", None),
+        (
+            "CACHES = {'default': {'BACKEND': 'django_redis.cache.RedisCache', 'LOCATION': 'redis://127.0.0.1:6379/1'}}",
+            "app_settings",
+            {"CACHES": {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "{cache_url}"}}},
+        ),
         ("TOKEN = os.environ['BANK_TOKEN']", "app_secrets", {"BANK_TOKEN": "{{ vault_bank_token }}"}),
         ("TOKEN = os.environ.get('BANK_TOKEN')", "app_secrets", {}),
         ("INSTALLED_APPS += ['drumline']", "app_ledger", "project"),
         ("", "app_ledger", False),
-        ("", "app_dependencies_extra", ["gunicorn", "psycopg[binary]"]),
     ],
 )  # fmt: skip
 def test_a_setting_decides_a_variable(contract: Any, settings: str, variable: str, value: object):
@@ -96,8 +97,46 @@ def test_channels_are_served_by_asgi_with_their_websockets(contract: Any):
     )
     assert (found["app_server"], found["app_asgi"]) == ("asgi", "proj.asgi:application")
     assert found["app_websockets"] == ["/ws/"]
-    assert found["app_dependencies_extra"] == ["uvicorn-worker"]
     assert "app_wsgi" not in found
+
+
+def test_a_project_on_django_tasks_alone_needs_no_celery_application(tmp_path: Path):
+    files = {name: text for name, text in FIRST_STEPS.items() if not name.endswith("celery.py")}
+    tasks = "from django.tasks import task\n\n@task(queue_name='emails')\ndef send(): ...\n"
+    write(tmp_path, files | {"proj/settings.py": "ROOT_URLCONF = 'proj.urls'", "demoapp/tasks.py": tasks})
+    survey = look(tmp_path)
+    found = {block.name: block.value for block in scaffold.contract(survey)}
+
+    assert (found["app_celery"], found["app_ledger"]) == ("", True)
+    assert found["app_settings"]["TASKS"]["default"] == {
+        "BACKEND": "drumline.tasks_backend.LedgerBackend",
+        "QUEUES": ["emails", "default"],
+    }
+    assert set(scaffold.processes(survey).value) == {"emails", "default"}
+
+
+def test_mail_goes_by_the_hosts_way_unless_the_environment_says_it(contract: Any):
+    settings = contract(
+        with_settings("EMAIL_HOST = ''\nEMAIL_PORT = 587\nEMAIL_HOST_USER = os.environ.get('MAIL_USER')")
+    )
+    assert settings["app_settings"]["EMAIL_PORT"] == "{{ app_email.port }}"
+    assert "EMAIL_HOST_USER" not in settings["app_settings"]
+    assert "app_settings" not in contract(with_settings("EMAIL_HOST = os.environ.get('MAIL_HOST')"))
+
+
+def test_all_that_is_written_is_read_by_the_playbooks(contract: Any):
+    assert set(contract({})) <= set(documented())
+
+
+def test_requirements_that_are_included_count(contract: Any):
+    found = contract(
+        {
+            "proj/asgi.py": "application = None",
+            "requirements.txt": "-r requirements/base.txt\n",
+            "requirements/base.txt": "-r ../requirements.txt\nuvicorn[standard]==0.52\n",
+        }
+    )
+    assert found["app_server"] == "asgi"
 
 
 def test_build_steps_processes_and_timers_come_from_the_files_beside_the_code(contract: Any):

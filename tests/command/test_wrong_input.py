@@ -90,6 +90,7 @@ OF_A_DEPLOYMENT = {
     "no host": (text("deploy/production.yml", "project:\n"), ["status"], 3, "names no host", "web: {hosts:"),
     "unknown variable": (nothing, ["config", "app_quues"], 2, "no variable app_quues", "drumline config app_queues"),
     "unknown host": (nothing, ["config", "--host", "app9"], 2, "no host app9", "--host 127.0.0.1"),
+    "unknown host to drain": (nothing, ["drain", "--host", "app9"], 2, "no host app9", "--host 127.0.0.1"),
     "unknown process": (nothing, ["logs", "wrker"], 2, "no process wrker", "drumline logs worker"),
     "unknown queue": (nothing, ["drain", "reprots"], 2, "no queue reprots", "drumline drain reports"),
     "somebody else's secret": (nothing, ["secrets", "rotate", "vault_email_password"], 2, "not a secret that Drumline generates", "drumline secrets"),

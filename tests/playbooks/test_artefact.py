@@ -161,18 +161,14 @@ def test_a_ref_ships_the_commit_and_not_the_working_tree(project: Path, planned:
     assert planned(ref="HEAD")["id"] == committed
 
 
-def test_a_package_beside_the_project_is_part_of_the_artefact_unless_the_project_names_it(
-    planned: Callable, tmp_path: Path
-) -> None:
-    beside = packages.source(tmp_path / "elsewhere", "Frame_Work")
+def test_drumlines_own_package_is_part_of_the_artefact(planned: Callable, tmp_path: Path) -> None:
+    beside = packages.source(tmp_path / "installer" / "drumline", "drumline")
     without = planned()["id"]
-    with_it = planned(packages=[str(beside)])["id"]
+    needed = {"needs": [{"add": "drumline"}], "installer": str(tmp_path / "installer")}
+    with_it = planned(**needed)["id"]
     (beside / "module.py").write_text("changed = True\n")
-    changed = planned(packages=[str(beside)])["id"]
-    packages.source(beside, "framework")
 
-    assert len({without, with_it, changed}) == 3
-    assert planned(packages=[str(beside)])["id"] == without
+    assert len({without, with_it, planned(**needed)["id"]}) == 3
 
 
 # ---- dependencies
@@ -312,6 +308,35 @@ def test_what_the_project_does_not_list_fits_the_versions_that_it_locks(
     (project / "requirements.txt").write_text(files["requirements.txt"])
 
     assert installed(extra=["server"]) == ["driver==1.0", "framework==1.0", "server==3.0"]
+
+
+@pytest.mark.parametrize("form", ["requirements", "requirements with hashes"])
+def test_what_the_hosts_need_is_added_where_the_project_has_nothing_in_its_place(
+    project: Path, index: packages.Index, installed: Callable, form: str
+) -> None:
+    (project / "requirements.txt").write_text(
+        formats(index)["requirements with hashes"]["requirements.txt"]
+        if "hashes" in form
+        else "framework==1.0\ndriver==1.0\n"
+    )
+    base = ["driver==1.0", "framework==1.0"]
+
+    assert installed(needs=[{"add": "framework"}, {"add": "modern", "unless": ["other", "driver"]}]) == base
+    assert installed(needs=[{"add": "server"}]) == [*base, "server==3.0"]
+    assert installed(needs=[{"add": "server", "unless": ["modern"]}]) == [*base, "server==3.0"]
+    assert installed(needs=[{"add": "server>3"}], extra=["server"]) == [*base, "server==3.0"], "the user's word counts"
+
+
+def test_what_the_hosts_need_and_does_not_fit_is_said_with_what_to_type(
+    project: Path, index: packages.Index, planned: Callable
+) -> None:
+    (project / "requirements.txt").write_text(formats(index)["requirements with hashes"]["requirements.txt"])
+
+    with pytest.raises(
+        PackingError, match=r"(?s)dependencies of server>3 cannot.*name the package in app_dependencies_extra"
+    ) as said:
+        planned(needs=[{"add": "server>3"}])
+    assert "The hosts need server>3." in str(said.value)
 
 
 def test_markers_are_decided_for_the_python_of_the_host(project: Path, installed: Callable) -> None:

@@ -92,6 +92,8 @@ def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -
         groups,
         app_queues=model(drain_timeout=20, memory_mb=9_000_000),
         app_queues_served=["high", "default"],
+        app_celery="",
+        app_ledger=False,
         tls_certificate=str(own),
         tls_key=str(own),
     )
@@ -101,6 +103,7 @@ def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -
     for told in (
         "app_queues.high.time_limit is 20 s and app_queues.high.drain_timeout is 20 s",
         "No host serves the queue low",
+        "app_celery is empty and app_ledger is false, so nothing would run tasks",
         "Lower memory_mb or instances in app_queues",
         f"{own} (tls_certificate) expired on",
         "Group beat has 2 hosts (app1, app2), but app_beat.hosts is 1",

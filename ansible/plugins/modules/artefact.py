@@ -25,13 +25,14 @@ options:
   groups: {description: Take these dependency groups of uv.lock alone., type: list, elements: str, default: []}
   with_groups: {description: Dependency groups and extras to take as well., type: list, elements: str, default: []}
   extra: {description: Further requirements., type: list, elements: str, default: []}
-  packages:
-    description:
-      - Folders of packages that are built and installed beside the project's dependencies; their own dependencies must be
-        among those. One that the project names itself is left out.
+  needs:
+    description: What the hosts need, each unless the project or `extra` brings it by itself.
     type: list
-    elements: path
+    elements: dict
     default: []
+    suboptions:
+      add: {description: The requirement., type: str, required: true}
+      unless: {description: Packages that serve in its place; empty stands for its own name., type: list, elements: str, default: []}
   index_url: {description: Index in the place of PyPI., type: str, default: ""}
   extra_index_urls: {description: Indexes beside it., type: list, elements: str, default: []}
   index_logins: {description: User and password by the name of an index's host., type: dict, default: {}}
@@ -163,7 +164,7 @@ class Build:
             options["with_groups"],
             options["groups"],
             options["extra"],
-            [Path(folder) for folder in options["packages"]],
+            options["needs"],
         )
         self.resolver = Resolver(self.tree.path, options["root"], asked, self.place)
 
@@ -311,7 +312,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "groups": {"type": "list", "elements": "str", "default": []},
     "with_groups": {"type": "list", "elements": "str", "default": []},
     "extra": {"type": "list", "elements": "str", "default": []},
-    "packages": {"type": "list", "elements": "path", "default": []},
+    "needs": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "add": {"type": "str", "required": True},
+            "unless": {"type": "list", "elements": "str", "default": []},
+        },
+    },
     "index_url": {"type": "str", "default": ""},
     "extra_index_urls": {"type": "list", "elements": "str", "default": []},
     "index_logins": {"type": "dict", "default": {}, "no_log": True},

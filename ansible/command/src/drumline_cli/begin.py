@@ -173,6 +173,7 @@ def _report(survey: Survey) -> None:
     rows: list[tuple[str, str, Where | None]] = [("project", f"{survey.name}, in {survey.root}", None)]
     rows += [("settings", choice.value, choice.where) for choice in survey.settings]
     rows += [("Celery", choice.value, choice.where) for choice in survey.celery]
+    rows += [("tasks", "django.tasks", survey.tasks)] if survey.tasks else []
     rows += [("WSGI", choice.value, choice.where) for choice in survey.wsgi[:1]]
     rows += [
         ("ASGI", choice.value + (" (channels)" if survey.websockets else ""), choice.where)
@@ -239,7 +240,7 @@ def _findings(survey: Survey) -> list[Note]:
                 "tasks are as durable as the broker: drumline is not in INSTALLED_APPS", fix="see docs/your-project.md"
             )
         )
-    if survey.values and "STATIC_ROOT" not in survey.values:
+    if survey.values and "STATIC_ROOT" not in survey.values and survey.has("drumline"):
         notes.append(Note("STATIC_ROOT is not set, so collectstatic has nowhere to write", survey.settings[0].where))
     if not survey.hashed:
         what = "the dependencies are locked at the first build, since the file has no hashes"

@@ -400,7 +400,9 @@ def drain(asked: Asked, *, queue: Sequence[str], host: str, resume: bool) -> Non
     Tasks wait meanwhile. --resume starts them again, and a deploy the workers of a queue. Nobody deploys to a drained host.
     """
     if host:
-        wanted = playbook.line(asked.project(), ["restart" if resume else "drain"], None, ["--limit", host])
+        found = asked.project()
+        limit = operate.one_host(found, host).name
+        wanted = playbook.line(found, ["restart" if resume else "drain"], None, ["--limit", limit])
         playbook.run(wanted, show=asked.show)
         return
     operate.drain(asked, list(queue), resume=resume)

@@ -14,8 +14,8 @@ import yaml
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from drumline_cli import bundle, project, vault
-from drumline_cli.configuration import documented
 from drumline_cli.errors import Failure
+from drumline_cli.source import FromEnvironment
 from drumline_cli.variables import read_yaml
 
 if TYPE_CHECKING:
@@ -54,6 +54,17 @@ _FIELDS = (
     (r"MEDIA_ROOT$", "media_root"),
     (r"(TIME_ZONE|^TZ)$", "time_zone"),
 )
+_CACHE_MB = 64
+# What settings hold as long as nobody has chosen a mail server.
+_NO_MAIL_SERVER = ("", "localhost", "127.0.0.1")
+_EMAIL = {
+    "EMAIL_HOST": "{{ app_email.host }}",
+    "EMAIL_PORT": "{{ app_email.port }}",
+    "EMAIL_USE_TLS": "{{ app_email.use_tls }}",
+    "EMAIL_HOST_USER": "{{ app_email.user }}",
+    "EMAIL_HOST_PASSWORD": "{email.password}",
+    "DEFAULT_FROM_EMAIL": "{email.from}",
+}
 # What a queue's name says of its share of the CPU; 100 is the usual one.
 _WEIGHTS = (
     ({"high", "urgent", "priority", "critical", "fast", "interactive"}, 400),
@@ -88,18 +99,19 @@ class Block:
 def contract(survey: Survey) -> list[Block]:
     """Return the contract of a project: a dozen variables, and those in which it differs from most."""
     title = re.sub(r"[_-]+", " ", survey.name).title()
-    blocks = [
+    return [
         Block("app_name", title, "Display name."),
         Block("app_source", "{{ inventory_dir | dirname }}", "This checkout."),
         Block("app_root", survey.root, "Folder with manage.py; it is what ships to the hosts."),
         Block("app_dependencies", survey.dependencies[0].value),
         *_packages(survey),
         Block("app_settings_module", survey.settings[0].value),
-        Block("app_celery", survey.celery[0].value),
+        _celery(survey),
         *_server(survey),
         Block(
             "app_ledger",
-            "project" if survey.has("drumline") else False,
+            # Without the ledger Django's own tasks have nothing that runs them.
+            "project" if survey.has("drumline") else not survey.celery,
             "true adds drumline to the settings at deploy, which makes tasks durable; project: they have it themselves.",
         ),
         *_health(survey),
@@ -110,20 +122,16 @@ def contract(survey: Survey) -> list[Block]:
         Block("app_large_bodies_kb", {}, "Paths that accept uploads above 1 MB, with their limit in KB."),
         Block("fleet_artefacts", "{{ inventory_dir }}/.artefacts", "Builds are kept here."),
     ]
-    # A wheel's init writes what that wheel's playbooks read.
-    known = documented()
-    return [block for block in blocks if block.name in known]
+
+
+def _celery(survey: Survey) -> Block:
+    if survey.celery:
+        return Block("app_celery", survey.celery[0].value)
+    return Block("app_celery", "", "The project has none; Drumline's runs the tasks of django.tasks.")
 
 
 def _packages(survey: Survey) -> list[Block]:
     blocks = []
-    wanted = ["gunicorn"] if not survey.packages & {"gunicorn", "daphne", "granian", "hypercorn"} else []
-    if survey.asynchronous and "gunicorn" in {*survey.packages, *wanted} and "uvicorn-worker" not in survey.packages:
-        wanted.append("uvicorn-worker")
-    if not survey.packages & {"psycopg", "psycopg2", "psycopg2-binary", "psycopg-c"}:
-        wanted.append("psycopg[binary]")
-    if wanted:
-        blocks.append(Block("app_dependencies_extra", wanted, "What the hosts need and the project does not list."))
     if survey.python and (version := _python(survey.python.value)):
         blocks.append(Block("app_python", version, "Version of Python, shipped with each release."))
     if survey.builds:
@@ -158,21 +166,18 @@ def _health(survey: Survey) -> list[Block]:
     if survey.health:
         return [Block("app_health_path", survey.health.value, "Path that answers 200 when the site works.")]
     # With a ledger the playbooks know a path of their own; without one they look at /.
-    return (
-        []
-        if "app_ledger" in documented()
-        else [Block("app_health_path", "/", "Path that answers 200 when the site works.")]
-    )
+    return []
 
 
 def _files(survey: Survey) -> list[Block]:
     blocks = []
     static, media = survey.folder("STATIC_ROOT"), survey.folder("MEDIA_ROOT")
     if "STATIC_ROOT" not in survey.values:
-        blocks += [
-            Block("app_static", value=False, comment="The settings have no STATIC_ROOT."),
-            Block("app_static_root", ""),
-        ]
+        # Drumline sets it at deploy, unless the settings are the project's alone.
+        if survey.has("drumline"):
+            blocks.append(Block("app_static_root", "", "The settings have no STATIC_ROOT; nothing is collected."))
+        elif (survey.top / "static").is_dir():
+            blocks.append(Block("app_static_root", "staticfiles", "Folder that collectstatic fills."))
     elif static and static != "static":
         blocks.append(Block("app_static_root", static, "Folder that collectstatic fills."))
     if media:
@@ -186,32 +191,73 @@ def _files(survey: Survey) -> list[Block]:
 
 def _overrides(survey: Survey) -> list[Block]:
     """Settings that are right on a developer's machine and wrong on a host."""
+    caches = _caches(survey)
+    overrides = {**_site(survey), **_database(survey), **_mail(survey)}
+    if not survey.celery and not survey.has("drumline"):
+        overrides["TASKS"] = {
+            "default": {"BACKEND": "drumline.tasks_backend.LedgerBackend", "QUEUES": list(survey.queues)}
+        }
+    if survey.fixed("STATIC_ROOT") is not None and survey.folder("STATIC_ROOT") is None:
+        overrides["STATIC_ROOT"] = "{static_root}"
+    if caches and all(str(cache.get("LOCATION")).startswith("redis") for cache in caches.values()):
+        overrides["CACHES"] = {
+            name: {"BACKEND": cache["BACKEND"], "LOCATION": "{cache_url}"} for name, cache in caches.items()
+        }
+    cached = [Block("app_cache_mb", _CACHE_MB, "Memory of a Redis for the cache, apart from the broker's.")]
+    return [
+        *(cached if caches else []),
+        *([Block("app_settings", overrides, "Settings that differ on the hosts.")] if overrides else []),
+    ]
+
+
+def _site(survey: Survey) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     if survey.setting("DEBUG") is True and "DEBUG" not in survey.environment:
         overrides["DEBUG"] = False
-    hosts = survey.setting("ALLOWED_HOSTS")
-    if isinstance(hosts, list) and "*" not in hosts and all(isinstance(host, str) for host in hosts):
+    hosts, origins = survey.fixed("ALLOWED_HOSTS"), survey.fixed("CSRF_TRUSTED_ORIGINS")
+    if isinstance(hosts, list) and "*" not in hosts and not _from_environment(hosts):
         overrides["ALLOWED_HOSTS"] = "{{ app_site_names }}"
+    if isinstance(origins, list) and not _from_environment(origins):
+        overrides["CSRF_TRUSTED_ORIGINS"] = "{{ app_site_names | map('regex_replace', '^', 'https://') | list }}"
+    if str(survey.fixed("SITE_URL")).startswith("http"):
+        overrides["SITE_URL"] = "{site_url}"
     if isinstance(survey.fixed("SECRET_KEY"), str):
         overrides["SECRET_KEY"] = "{secret_key}"  # noqa: S105 - a field of the playbooks'
+    return overrides
+
+
+def _database(survey: Survey) -> dict[str, Any]:
     databases = survey.fixed("DATABASES")
     default = databases.get("default") if isinstance(databases, dict) else None
-    if isinstance(default, dict) and all(
+    if not isinstance(default, dict) or not all(
         isinstance(default.get(key, ""), (str, Path)) for key in ("ENGINE", "NAME", "HOST")
     ):
-        fields = {
-            "ENGINE": "engine",
-            "HOST": "host",
-            "PORT": "port",
-            "NAME": "name",
-            "USER": "user",
-            "PASSWORD": "password",
-        }
-        overrides["DATABASES"] = {"default": {name: f"{{database.{field}}}" for name, field in fields.items()}}
-    static = survey.fixed("STATIC_ROOT")
-    if static is not None and survey.folder("STATIC_ROOT") is None:
-        overrides["STATIC_ROOT"] = "{static_root}"
-    return [Block("app_settings", overrides, "Settings that differ on the hosts.")] if overrides else []
+        return {}
+    fields = ("ENGINE", "HOST", "PORT", "NAME", "USER", "PASSWORD")
+    return {"DATABASES": {"default": {name: f"{{database.{name.lower()}}}" for name in fields}}}
+
+
+def _mail(survey: Survey) -> dict[str, Any]:
+    if survey.fixed("EMAIL_HOST") not in _NO_MAIL_SERVER:
+        return {}
+    return {
+        name: value
+        for name, value in _EMAIL.items()
+        if name not in survey.values
+        or (survey.fixed(name) is not None and not (name == "DEFAULT_FROM_EMAIL" and survey.fixed(name)))
+    }
+
+
+def _from_environment(values: list[Any]) -> bool:
+    return any(isinstance(value, FromEnvironment) for value in values)
+
+
+def _caches(survey: Survey) -> dict[str, Any]:
+    """Return CACHES if all of them are kept in Redis."""
+    caches = survey.fixed("CACHES")
+    named = caches if isinstance(caches, dict) else {}
+    in_redis = [isinstance(cache, dict) and "redis" in str(cache.get("BACKEND")).lower() for cache in named.values()]
+    return named if all(in_redis) else {}
 
 
 def _environment(survey: Survey) -> list[Block]:
@@ -221,17 +267,9 @@ def _environment(survey: Survey) -> list[Block]:
     rest = [name for name in unknown if name not in mapped]
     hidden = [name for name in rest if vault.is_secret(name)]
     plain = {name: "" for name in rest if name not in hidden}
-    known = documented()
-    blocks = (
-        [Block("app_environment", mapped, "Names under which the project reads what the hosts provide.")]
-        if mapped
-        else []
-    )
-    if "app_environment" not in known:
-        # Nothing tells yet which of them the playbooks set.
-        plain, hidden = {}, []
+    names = "Names under which the project reads what the hosts provide."
     return [
-        *blocks,
+        *([Block("app_environment", mapped, names)] if mapped else []),
         Block("app_env", plain, "Further variables of the environment; those that are empty must be set."),
         Block(
             "app_secrets",

@@ -32,6 +32,7 @@ _REQUIREMENTS = (
 _PRODUCTION = ("production", "prod", "live", "deploy")
 _TESTS = {"tests", "test", "testing", "e2e"}
 _SENDERS = {"apply_async", "apply_async_on_commit", "delay_on_commit", "send_task", "set", "signature", "subtask", "si"}
+_FRAMEWORKS = {"django.tasks", "django_tasks"}
 _TASKS = {"shared_task", "task", "periodic_task"}
 _HEALTH = re.compile(r"\^?(healthz?|health[-_]check|readyz|livez|ht|_health|status/health|up|ping)/?\$?")
 _NOTABLE = (
@@ -50,6 +51,8 @@ _NOTABLE = (
     *("psycopg", "psycopg2", "psycopg2-binary", "psycopg-c", "mysqlclient", "django-redis", "django-celery-beat"),
 )
 DEFAULT_QUEUE = "celery"
+# Django's, of a task that names none.
+_DJANGOS_QUEUE = "default"
 _TELLING = re.compile(rb"task|queue|Celery|environ|getenv|env\(|env\.|config\(|get_secret|websocket_urlpatterns|\.conf")
 _QUEUE = re.compile(rb"""\bqueue\s*=\s*["']([\w.:-]+)["']""")
 
@@ -121,6 +124,8 @@ class Survey:
     # Variables of the environment without which the settings do not load.
     required: dict[str, Where] = field(default_factory=dict)
     sockets: list[str] = field(default_factory=list)
+    # Where django.tasks, or its backport, is used.
+    tasks: Where | None = None
     notes: list[Note] = field(default_factory=list)
 
     @property
@@ -389,6 +394,8 @@ def _walk(code: Code, survey: Survey, celery: str) -> None:
                 _call(code, survey, path, node, conf)
             elif isinstance(node, ast.Assign):
                 _assign(code, survey, path, node, conf)
+            elif isinstance(node, ast.ImportFrom) and node.module in _FRAMEWORKS:
+                survey.tasks = survey.tasks or Where(path, node.lineno)
             if (read := environment_read(node)) is not None:
                 survey.environment.setdefault(read.name, Where(path, getattr(node, "lineno", 0)))
     if unread:
@@ -419,7 +426,7 @@ def _choose_celery(code: Code, survey: Survey, asked: str) -> None:
                 fix=found or "Name the module and the variable that hold it: --celery shop.celery:app",
             )
         survey.celery = [Choice(asked, Where(path))]
-    elif not survey.celery:
+    elif not survey.celery and not survey.tasks:
         raise Failure(
             "No Celery application was found: nothing like app = Celery(...).",
             where=survey.top,
@@ -536,7 +543,7 @@ def _dependencies(survey: Survey) -> None:
             fix="Lock them and commit the file: uv lock   (or pip freeze > requirements.txt)",
         )
     chosen = survey.checkout / survey.dependencies[0].value
-    text = chosen.read_text(errors="replace")
+    text = _with_included(chosen)
     survey.hashed = "hash" in text
     survey.packages = {name for name in _NOTABLE if _names_package(text, name)}
     for path in (survey.top / ".python-version", survey.checkout / ".python-version", survey.checkout / "runtime.txt"):
@@ -554,6 +561,16 @@ def _dependencies(survey: Survey) -> None:
             ).get("python")
             if isinstance(wanted, str):
                 survey.python = Choice(wanted, Where(path))
+
+
+def _with_included(path: Path, *above: Path) -> str:
+    """The text of a file of dependencies, with the requirements files that it includes."""
+    text = path.read_text(errors="replace")
+    for name in re.findall(r"(?m)^(?:-r|--requirement)[ =]?\s*(\S+)", text) if path.suffix in {".txt", ".in"} else ():
+        included = (path.parent / name).resolve()
+        if included.is_file() and included not in {path.resolve(), *above}:
+            text += "\n" + _with_included(included, path.resolve(), *above)
+    return text
 
 
 def _names_package(text: str, name: str) -> bool:
@@ -614,7 +631,9 @@ def _queues_of_settings(survey: Survey) -> None:
                 _add_queue(survey, name, declared)
         if (default := survey.setting(f"{prefix}DEFAULT_QUEUE")) is not None:
             _add_queue(survey, default, survey.values[f"{prefix}DEFAULT_QUEUE"])
-    if survey.setting("CELERY_TASK_DEFAULT_QUEUE") is None and survey.setting("CELERY_DEFAULT_QUEUE") is None:
+    if survey.tasks and not survey.celery:
+        survey.queues.setdefault(_DJANGOS_QUEUE, Queue(_DJANGOS_QUEUE, survey.tasks))
+    elif survey.setting("CELERY_TASK_DEFAULT_QUEUE") is None and survey.setting("CELERY_DEFAULT_QUEUE") is None:
         # Celery's own name for the queue of whatever is routed nowhere.
         survey.queues.setdefault(DEFAULT_QUEUE, Queue(DEFAULT_QUEUE, survey.celery[0].where))
     for setting in ("CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ Selection = list[tuple[Package, Artifact]]
 GLIBC_MINOR = 36
 # Where the lock that is kept names Drumline's own checkout.
 _DRUMLINE = "drumline:"
+_LEAVE_OUT = "To choose a version, or an extra, name the package in app_dependencies_extra."
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class Asked:
     groups: list[str] = field(default_factory=list)
     only_groups: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
-    # Folders of packages that are installed as well, unless the dependencies name them.
-    packages: list[Path] = field(default_factory=list)
+    # What the hosts need: a requirement (`add`), and packages that serve in its place (`unless`).
+    needs: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -131,6 +132,8 @@ class _Question:
     constraints: list[str] = field(default_factory=list)
     # Whether it names every package, with its version.
     complete: bool = False
+    # What to do where there is no answer.
+    advice: str = ""
 
 
 class Resolver:
@@ -148,33 +151,46 @@ class Resolver:
                 "Commit one, name it in app_dependencies, or list the packages in app_dependencies_extra."
             )
         self._extra = [self._as_requirement(line) for line in asked.extra]
+        # What the user asks for by name is the user's to choose.
+        chosen = {_name(line) for line in asked.extra if not is_local(line)}
+        self._needs = [need for need in asked.needs if not chosen & {_name(need["add"]), *need.get("unless", [])}]
 
     def select(self, target: Target) -> Selection:
         """The files to install on a target, one for each package."""
         base, locked = self._base(target)
         selected = self._selected(base, target) if base else []
-        if self._extra and locked:
-            names = {package.name for package, _ in selected}
+        if not locked:
+            return sorted(selected, key=lambda each: each[0].name)
+        names = {package.name for package, _ in selected}
+        missing = self._missing(names)
+        if self._extra or missing:
             pins = [
                 f"{package.name}=={package.version}"
                 for package, artifact in selected
-                if package.version and isinstance(artifact, PackageWheel | PackageSdist)
+                if package.version
+                and isinstance(artifact, PackageWheel | PackageSdist)
+                and package.name not in map(_name, missing)
             ]
-            lock = self._compile(_Question("app_dependencies_extra", self._extra, constraints=pins), target)
+            what = " and ".join([*(["app_dependencies_extra"] if self._extra else []), *missing])
+            lines = [*self._extra, *map(self._as_requirement, missing)]
+            advice = f"The hosts need {', '.join(missing)}. {_LEAVE_OUT}" if missing else ""
+            lock = self._compile(_Question(what, lines, constraints=pins, advice=advice), target)
             selected += [each for each in self._selected(lock, target) if each[0].name not in names]
-        names = {package.name for package, _ in selected}
-        for folder in self.asked.packages:
-            if (name := _name(folder)) not in names:
-                artifact = PackageDirectory(path=str(folder))
-                selected.append((Package(name=name, directory=artifact), artifact))
         return sorted(selected, key=lambda each: each[0].name)
+
+    def _missing(self, names: set[NormalizedName]) -> list[str]:
+        """What the hosts need and these packages do not bring."""
+        return [
+            need["add"]
+            for need in self._needs
+            # Of an extra it is not seen whether it is there.
+            if not names & set(need.get("unless") or ([] if "[" in need["add"] else [_name(need["add"])]))
+        ]
 
     def directory(self, artifact: PackageDirectory) -> Path:
         """The folder of a package that is taken from a checkout."""
         if artifact.path.startswith(_DRUMLINE):
             return self.drumline / artifact.path.removeprefix(_DRUMLINE)
-        if Path(artifact.path) in self.asked.packages:
-            return Path(artifact.path)
         folder = (self.tree / artifact.path).resolve()
         if not folder.is_relative_to(self.tree.resolve()) and not folder.is_relative_to(self.drumline):
             raise PackingError(
@@ -191,7 +207,7 @@ class Resolver:
         """The project's dependencies as a lock, and whether the project locked them itself."""
         path = self.file
         if path is None:
-            return self._compile(_Question("app_dependencies_extra", self._extra), target), False
+            return self._whole(_Question("app_dependencies_extra", self._extra), target), False
         groups = self.asked.groups
         match path.name:
             case "uv.lock":
@@ -219,7 +235,21 @@ class Resolver:
             groups=self._group_options(path) if path.name == "pyproject.toml" else [],
             complete=written.locked,
         )
-        return _only(self._compile(question, target), written.hashes, question.what), written.locked
+        lock = self._compile(question, target) if written.locked else self._whole(question, target)
+        return _only(lock, written.hashes, question.what), written.locked
+
+    def _whole(self, question: _Question, target: Target) -> dict[str, Any]:
+        """What is not locked, resolved together with what the hosts need besides."""
+        always = [need["add"] for need in self._needs if not need.get("unless")]
+        question = replace(question, lines=[*question.lines, *map(self._as_requirement, always)])
+        noted = list(self.notes)
+        lock = self._compile(question, target)
+        missing = self._missing({canonicalize_name(package["name"]) for package in lock["packages"]})
+        further = [line for line in missing if line not in always]
+        if not further:
+            return lock
+        self.notes = noted
+        return self._compile(replace(question, lines=[*question.lines, *map(self._as_requirement, further)]), target)
 
     def _export(self, path: Path) -> dict[str, Any]:
         chosen = [f"--only-group={group}" for group in self.asked.only_groups] or ["--no-default-groups"]
@@ -308,11 +338,13 @@ class Resolver:
         return lock
 
     def _digest(self, question: _Question, target: Target) -> str:
+        folder = self.drumline / "drumline"
         asked = [
             *[target.short, target.machine, question.complete, question.what, question.groups],
             *[sorted(question.constraints), self.place.build_constraints, self.indexes.env.get("UV_DEFAULT_INDEX")],
             *[line.replace(self.drumline.as_uri(), _DRUMLINE) for line in question.lines],
             *[path.read_text(errors="replace") for path in question.read],
+            *[(folder / "pyproject.toml").read_text() for line in question.lines if line.endswith(folder.as_uri())],
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
@@ -343,6 +375,7 @@ class Resolver:
             cwd=self.tree,
             env={**self.indexes.env, "UV_PYTHON_DOWNLOADS": "never"},
             failed=f"The dependencies of {question.what} cannot be resolved for Python {target.short}",
+            advice=question.advice,
         )
         return lock
 
@@ -353,11 +386,9 @@ class Resolver:
             raise PackingError(_unselectable(str(error), lock, target)) from None
 
 
-def _name(package: Path) -> NormalizedName:
-    """The name of the package in a folder."""
-    project = package / "pyproject.toml"
-    content = tomllib.loads(project.read_text()) if project.is_file() else {}
-    return canonicalize_name(content.get("project", {}).get("name", package.name))
+def _name(requirement: str) -> NormalizedName:
+    """The name of the package that is required."""
+    return canonicalize_name(Requirement(requirement).name)
 
 
 def _parsed(text: str, path: Path) -> dict[str, Any]:

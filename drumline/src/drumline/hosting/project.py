@@ -17,6 +17,7 @@ OVERRIDES = "HOSTED_SETTINGS"
 LEDGER = "HOSTED_LEDGER"
 QUEUES = "HOSTED_QUEUES"
 STAFF_PATH = "HOSTED_STAFF_PATH"
+STATIC_ROOT = "HOSTED_STATIC_ROOT"
 
 
 def settings_module() -> str:
@@ -48,6 +49,11 @@ def queues() -> list[str]:
 def staff_path() -> str:
     """Return the path at which staff are told from others (`app_staff_path`); empty when the project answers it itself."""
     return os.environ.get(STAFF_PATH, "")
+
+
+def static_root() -> Path:
+    """Return the folder of the release from which nginx serves static files (`app_static_root`)."""
+    return Path.cwd() / (os.environ.get(STATIC_ROOT) or "static")
 
 
 def application_names(entries: Iterable[str]) -> set[str]:

@@ -7,7 +7,6 @@ nothing.
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from drumline.hosting import project
@@ -24,9 +23,10 @@ def _hosted() -> dict[str, Any]:
     # A project may write either.
     apps, middleware = list(values.get("INSTALLED_APPS", ())), list(values.get("MIDDLEWARE", ()))
     if project.has_ledger():
-        _add_ledger(values, apps, middleware)
-    # The folder of the release, where nginx looks for it, unless the project has one of its own.
-    values["STATIC_ROOT"] = values.get("STATIC_ROOT") or str(Path.cwd() / "static")
+        _add_ledger(apps, middleware)
+    if path := project.celery_path():
+        values.setdefault("DRUMLINE_CELERY_APP", path)
+    values["STATIC_ROOT"] = values.get("STATIC_ROOT") or str(project.static_root())
     # nginx always sets this header, and is the only one that reaches the socket: without it each form would be refused as one
     # from another site.
     values["SECURE_PROXY_SSL_HEADER"] = values.get("SECURE_PROXY_SSL_HEADER") or ("HTTP_X_FORWARDED_PROTO", "https")
@@ -36,7 +36,7 @@ def _hosted() -> dict[str, Any]:
     return values | {"INSTALLED_APPS": apps, "MIDDLEWARE": middleware}
 
 
-def _add_ledger(values: dict[str, Any], apps: list[str], middleware: list[str]) -> None:
+def _add_ledger(apps: list[str], middleware: list[str]) -> None:
     """Add what the project has not added by itself."""
     named = project.application_names(apps)
     wanted = ["drumline"]
@@ -47,8 +47,6 @@ def _add_ledger(values: dict[str, Any], apps: list[str], middleware: list[str]) 
     if HEALTH not in middleware:
         # Before everything that needs the database.
         middleware.insert(0, HEALTH)
-    if path := project.celery_path():
-        values.setdefault("DRUMLINE_CELERY_APP", path)
 
 
 def __dir__() -> list[str]:
