@@ -149,7 +149,8 @@ def test_build_steps_processes_and_timers_come_from_the_files_beside_the_code(co
             ".python-version": "3.12\n",
         }
     )
-    assert found["app_build_commands"] == ["npm ci && npm run build", "python manage.py compilemessages"]
+    assert found["app_build_commands"] == ["npm ci && npm run build", "django-admin compilemessages"]
+    assert found["app_build_packages"] == ["npm", "gettext"]
     assert found["app_daemons"] == {"bot": {"command": "python manage.py run_bot"}}
     assert found["app_timers"] == {
         "cleanup": {"command": "python manage.py cleanup --days=3", "calendar": "Mon..Fri *-*-* 2:0/5:00"}

@@ -54,6 +54,8 @@ _FIELDS = (
     (r"MEDIA_ROOT$", "media_root"),
     (r"(TIME_ZONE|^TZ)$", "time_zone"),
 )
+# Programs of build steps, and the packages that they need.
+_BUILD_TOOLS = {"npm": "npm", "django-admin compilemessages": "gettext"}
 _CACHE_MB = 64
 # What settings hold as long as nobody has chosen a mail server.
 _NO_MAIL_SERVER = ("", "localhost", "127.0.0.1")
@@ -136,6 +138,8 @@ def _packages(survey: Survey) -> list[Block]:
         blocks.append(Block("app_python", version, "Version of Python, shipped with each release."))
     if survey.builds:
         steps = ["npm ci && npm run build" if step.value.startswith("npm") else step.value for step in survey.builds]
+        tools = [package for name, package in _BUILD_TOOLS.items() if any(step.startswith(name) for step in steps)]
+        blocks.append(Block("app_build_packages", tools, "Debian packages that this machine needs for it."))
         blocks.append(Block("app_build_commands", steps, "Run once on this machine; what they make is deployed."))
     return blocks
 

@@ -612,7 +612,7 @@ def _files(survey: Survey) -> None:
             Choice(" ".join(map(str, job)), Where(named.path, named.line)) for job in jobs if isinstance(job, list)
         ]
     if next(survey.top.glob("**/locale/*/LC_MESSAGES/*.po"), None):
-        survey.builds.append(Choice("python manage.py compilemessages", Where(survey.top)))
+        survey.builds.append(Choice("django-admin compilemessages", Where(survey.top)))
     if (survey.checkout / ".gitmodules").is_file():
         survey.notes.append(Note("the checkout has git submodules", Where(survey.checkout / ".gitmodules")))
     attributes = survey.checkout / ".gitattributes"
