@@ -13,16 +13,18 @@ from cryptography.x509.oid import NameOID
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "www.example.com")])
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def certificate(folder: Path, *, days: float) -> Path:
-    """A certificate that ends in so many days, with its key in the same file."""
+def certificate(folder: Path, *, days: float, age: float = 400, issuer: str = "www.example.com") -> Path:
+    """A certificate that ends in so many days and began so many ago, with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = dt.datetime.now(dt.UTC)
     signed = (
-        x509.CertificateBuilder(NAME, NAME, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=400))
+        x509.CertificateBuilder(_name(issuer), _name("www.example.com"), key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=age))
         .not_valid_after(now + dt.timedelta(days=days, minutes=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("www.example.com")]), critical=False)
         .sign(key, hashes.SHA256())

@@ -64,6 +64,41 @@ def test_the_journal_says_when_the_certificate_of_the_site_ends(
     assert printed.returncode == status
 
 
+@pytest.mark.parametrize(
+    ("life", "days", "status", "begins"),
+    [
+        (90, 40, 0, "<6>The certificate of the site expires in 40 days"),
+        (90, 20, 0, "<4>The certificate of the site expires in 20 days"),
+        (90, 6, 1, "<3>The certificate of the site expires in 6 days"),
+        (45, 14, 0, "<6>The certificate of the site expires in 14 days"),
+        (45, 10, 0, "<4>The certificate of the site expires in 10 days"),
+        (45, 5, 1, "<3>The certificate of the site expires in 5 days"),
+        (6, 2, 0, "<6>The certificate of the site expires in 2 days"),
+        (6, 1, 0, "<4>The certificate of the site expires in 24 hours"),
+        (6, 0.5, 1, "<3>The certificate of the site expires in 12 hours"),
+    ],
+)
+def test_a_certificate_that_certbot_should_have_renewed_is_told_in_time_for_its_life(
+    tmp_path: Path, life: float, days: float, status: int, begins: str
+) -> None:
+    with shown(certificate(tmp_path, days=days, age=life - days)) as at:
+        printed = look(f"acme:{at}")
+
+    assert printed.stdout.startswith(begins), printed
+    assert printed.returncode == status
+    assert ("journalctl --unit=certbot.service" in printed.stdout) is not begins.startswith("<6>")
+
+
+def test_a_stand_in_of_the_private_authority_is_an_error_where_an_acme_server_should_have_issued_one(
+    tmp_path: Path,
+) -> None:
+    with shown(certificate(tmp_path, days=300, issuer="Drumline private CA")) as at:
+        printed = look(f"acme:{at}")
+
+    assert printed.stdout.startswith("<3>The certificate of the site is a stand-in of the private authority"), printed
+    assert printed.returncode == 1
+
+
 def test_a_site_that_shows_no_certificate_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         at = f"127.0.0.1:{listener.getsockname()[1]}"

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 _LEAST_MEMORY_MB = 1900
 _WARN_DAYS = 30
+_ENDS = ("notBefore", "notAfter")
+_PRIVATE_CA = "Drumline private CA"
+# Who has signed the site's certificate, and what renews it.
+_RENEW = {
+    "acme": "drumline logs certificate   says why certbot has not renewed it",
+    "own": "Replace tls_certificate and tls_key, then: drumline setup --args '--tags tls'",
+    "private": "drumline setup --args '--tags tls'   renews it",
+}
 _LOOK = (
     "id -un; sudo -n true && echo sudo; . /etc/os-release; echo $ID $VERSION_ID; "
     "awk '/MemTotal/ {print int($2/1024)}' /proc/meminfo; command -v python3 || echo -; df --output=avail -m /opt | tail -1"
@@ -360,11 +368,12 @@ def _site(variables: Variables, hosts: list[Host]) -> Iterator[Finding]:
                 "Right behind a load balancer; else correct the DNS record.",
             )
     if names:
-        yield from certificate(web.address, int(values("nginx_public_https_port") or 443), names[0])
+        issuer = str(values("fleet_certificate"))
+        yield from certificate(web.address, int(values("nginx_public_https_port") or 443), names[0], issuer)
 
 
-def certificate(address: str, port: int, name: str) -> Iterator[Finding]:
-    """The certificate that the site shows now, if it answers."""
+def certificate(address: str, port: int, name: str, issuer: str = "private") -> Iterator[Finding]:
+    """The certificate that the site shows now, if it answers. issuer is who should have signed it: acme, private or own."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -379,32 +388,47 @@ def certificate(address: str, port: int, name: str) -> Iterator[Finding]:
         return
     done = (
         subprocess.run(
-            ["openssl", "x509", "-inform", "der", "-noout", "-enddate"], input=encoded, capture_output=True, check=False
+            ["openssl", "x509", "-inform", "der", "-noout", "-issuer", "-startdate", "-enddate"],
+            input=encoded,
+            capture_output=True,
+            check=False,
         )
         if shutil.which("openssl")
         else None
     )
-    match = re.search(r"notAfter=(.+)", done.stdout.decode()) if done else None
-    if not match:
+    said = done.stdout.decode() if done else ""
+    begins, ends = (_moment(match[1]) if (match := re.search(rf"{end}=(.+)", said)) else None for end in _ENDS)
+    if begins is None or ends is None:
         return
-    ends = dt.datetime.strptime(match[1].strip(), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=dt.UTC)
     days = (ends - dt.datetime.now(dt.UTC)).days
-    if days < 0:
+    if issuer == "acme" and _PRIVATE_CA in said:
+        yield Finding(
+            "site",
+            "problem",
+            "its certificate is a stand-in of the private CA, which browsers do not trust",
+            "drumline setup --args '--tags acme'   asks the ACME server, and says why it refuses",
+        )
+    elif days < 0:
         yield Finding(
             "site",
             "problem",
             f"its certificate has expired on {ends:%Y-%m-%d}",
-            "Renew it, then: drumline setup --args '--tags tls'",
+            _RENEW.get(issuer, _RENEW["private"]),
         )
-    elif days < _WARN_DAYS:
+    # certbot renews in the last third.
+    elif days < (min(_WARN_DAYS, (ends - begins).days // 4) if issuer == "acme" else _WARN_DAYS):
         yield Finding(
             "site",
             "warning",
             f"its certificate expires in {days} days",
-            "drumline setup   renews one of the private CA",
+            _RENEW.get(issuer, _RENEW["private"]),
         )
     else:
         yield Finding("site", "ok", f"its certificate is valid until {ends:%Y-%m-%d}")
+
+
+def _moment(said: str) -> dt.datetime:
+    return dt.datetime.strptime(said.strip(), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=dt.UTC)
 
 
 def _preflight(line: list[str]) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ _SERVERS = {
     "nginx": ("web", ["nginx.service"]),
     "redis": ("redis", ["redis-server@*"]),
     "postgresql": ("postgresql", ["postgresql*"]),
-    "certificate": ("web", ["drumline-certificate*"]),
+    "certificate": ("web", ["drumline-certificate*", "certbot.service"]),
 }
 _RELEASES = "/opt/drumline/shared/deploys.jsonl"
 _LOCK = "/run/lock/drumline-deploy.json"
