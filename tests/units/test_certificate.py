@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from drumline_cli import doctor
 from tests.support.certificates import certificate
 from tests.support.paths import ANSIBLE
 from tests.support.rendering import Playbooks
@@ -118,6 +119,35 @@ def test_every_certificate_is_looked_at_whatever_became_of_those_before(tmp_path
 
     assert printed.returncode == 1
     assert printed.stdout.splitlines()[1].startswith("<6>The certificate of the private authority expires in 40 days")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "life", "days", "told"),
+    [
+        ("private", 365, 40, ("ok", "")),
+        ("private", 365, 20, ("warning", "drumline setup --args '--tags tls'")),
+        ("own", 365, -2, ("problem", "Replace tls_certificate and tls_key")),
+        ("acme", 45, 14, ("ok", "")),
+        ("acme", 45, 8, ("warning", "drumline logs certificate")),
+    ],
+)
+def test_the_doctor_says_of_the_certificate_that_the_site_shows_what_renews_it(
+    tmp_path: Path, issuer: str, life: float, days: float, told: tuple[str, str]
+) -> None:
+    with shown(certificate(tmp_path, days=days, age=life - days)) as at:
+        (finding,) = doctor.certificate("127.0.0.1", int(at.rpartition(":")[2]), "www.example.com", issuer)
+
+    level, fix = told
+    assert finding.level == level
+    assert finding.fix.startswith(fix)
+
+
+def test_the_doctor_calls_a_stand_in_a_problem_where_an_acme_server_should_have_issued_one(tmp_path: Path) -> None:
+    with shown(certificate(tmp_path, days=300, issuer="Drumline private CA")) as at:
+        (finding,) = doctor.certificate("127.0.0.1", int(at.rpartition(":")[2]), "www.example.com", "acme")
+
+    assert finding.level == "problem"
+    assert "stand-in" in finding.what
 
 
 def problems(path: Path) -> list[str]:
