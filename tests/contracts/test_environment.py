@@ -14,8 +14,8 @@ import pytest
 
 from drumline import hosting
 from tests.conftest import SECRETS
-from tests.support.paths import PROJECT
-from tests.support.rendering import Playbooks
+from tests.support.paths import ANSIBLE, PROJECT
+from tests.support.rendering import Playbooks, load
 
 APP = PROJECT / "app"
 
@@ -73,6 +73,40 @@ def test_no_secret_is_in_a_file_that_others_than_the_service_manager_read(
     plain = json.dumps(playbooks.value("app_release", "app_release_env")) + "".join(service_files.values())
 
     assert "secret-of-" not in plain
+
+
+def test_a_rollback_takes_names_and_commands_from_the_release_and_secrets_and_limits_from_today() -> None:
+    before = Playbooks(
+        "production",
+        "app1.example.com",
+        **SECRETS,
+        app_env={"CRM_URL": "https://before.example.com"},
+        app_environment={"SITE_DB": "{database.url}"},
+        app_settings={"ADMINS": ["{email.from}"]},
+        app_wsgi="before.wsgi:application",
+        app_daemons={"bot": {"command": "python bot.py"}},
+    )
+    kept = json.loads(json.dumps(before.value("app_release", "app_release_contract")))
+    rotated = SECRETS | {"vault_postgresql_password": "secret-of-today"}
+    now = Playbooks("production", "app1.example.com", **rotated, app_admin_second_factor="required", **kept)
+    env, secret = (now.value("app_release", f"app_release_{name}") for name in ("env", "secrets"))
+
+    assert "secret-of-" not in json.dumps(kept)
+    assert (env["CRM_URL"], env["ADMIN_SECOND_FACTOR"]) == ("https://before.example.com", "required")
+    assert "secret-of-today" in secret["SITE_DB"]
+    assert secret["SITE_DB"] == secret["DATABASE_URL"]
+    assert env["DB_USER"] in secret["SITE_DB"]
+    assert "ADMINS" in json.loads(secret["HOSTED_SETTINGS"])
+    assert "before.wsgi:application" in now.value("app_services", "app_services_kinds.web.command")
+    assert now.value("app_services", "app_services_kinds['daemon-bot'].command") == "python bot.py"
+
+
+def test_what_a_release_keeps_is_all_of_the_contract_that_its_processes_are_made_from(playbooks: Playbooks) -> None:
+    """What only the build, the host or the web server reads is not the process's."""
+    _, _, commands = (ANSIBLE / "group_vars/all/processes.yml").read_text().partition("\napp_processes:")
+    used = set(re.findall(r"\bapp_[a-z_]+", commands)) & set(load(ANSIBLE / "group_vars/all/contract.yml"))
+
+    assert used <= set(playbooks.value("app_release", "app_release_contract"))
 
 
 def test_a_name_of_the_projects_own_is_a_template_over_what_the_fleet_provides() -> None:

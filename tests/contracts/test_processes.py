@@ -54,7 +54,8 @@ def program(settings: dict[str, str]) -> Program:
     path, *arguments = shlex.split(run)
     assert path == "/usr/local/libexec/drumline-run"
     options = [argument.removeprefix("--").split("=", 1) for argument in arguments]
-    files = [value for name, value in options if name == "env"]
+    # A relative one is the release's.
+    files = [str(Path(settings["directory"], value)) for name, value in options if name == "env"]
     return Program(settings, command, {name: value for name, value in options if name != "env"}, files)
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.on_host import last_line, run_site
+from tests.support.paths import ANSIBLE
+from tests.support.rendering import load
 from tests.support.source import copy_source
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ from celery import current_app
 current_app.loader.import_default_modules()
 print(current_app.tasks["users.only_in_the_newer_release"].apply_async(countdown=3600).id)
 """
+# What the main process of a worker was started with.
+STARTED_WITH = (
+    "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID drumline-worker@high-1)/environ | grep -E '^CRM_' | sort"
+)
 APPLIED = """
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
@@ -56,6 +62,9 @@ def newer(tmp_path: Path) -> Path:
     last = max(path.stem for path in (app / "migrations").glob("[0-9]*.py"))
     (app / "migrations/9001_newer.py").write_text(MIGRATION.format(before=last))
     return tmp_path
+
+
+OWN = load(ANSIBLE / "inventories/local/group_vars/local/main.yml")["app_env"]
 
 
 def current(host: Host) -> str:
@@ -78,11 +87,23 @@ def test_a_release_is_taken_back_by_one_command_once_nothing_stands_in_the_way(
     def run(playbook: str, **variables: object) -> subprocess.CompletedProcess[str]:
         return run_site(inventory, f"--extra-vars={json.dumps(variables)}", playbook=playbook)
 
+    # The same release with other variables, then a newer one with others again and with another secret.
+    deployed = run("deploy.yml", app_env={**OWN, "CRM_URL": "https://before.example.com"})
+    assert deployed.returncode == 0, deployed.stdout[-4000:]
+    assert host.check_output(STARTED_WITH).splitlines() == [
+        "CRM_TOKEN=of-the-test-host",
+        "CRM_URL=https://before.example.com",
+    ]
     before = current(host)
-    deployed = run("deploy.yml", app_source=str(newer))
+    after_env = {**OWN, "CRM_URL": "https://after.example.com"}
+    deployed = run("deploy.yml", app_source=str(newer), app_env=after_env, vault_crm_token="of-last-week")
     assert deployed.returncode == 0, deployed.stdout[-4000:]
     after = current(host)
     assert after != before
+    assert host.check_output(STARTED_WITH).splitlines() == [
+        "CRM_TOKEN=of-last-week",
+        "CRM_URL=https://after.example.com",
+    ]
 
     task = last_line(host, SEND)
     refused = run("rollback.yml", rollback_migrations="undo")
@@ -95,9 +116,10 @@ def test_a_release_is_taken_back_by_one_command_once_nothing_stands_in_the_way(
     assert "the migration users.9001_newer is applied, and the older release lacks it" in refused.stdout
     assert current(host) == after
 
-    taken_back = run("rollback.yml", rollback_migrations="undo")
+    taken_back = run("rollback.yml", rollback_migrations="undo", vault_crm_token="of-today")
     assert taken_back.returncode == 0, taken_back.stdout[-4000:]
     assert current(host) == before
+    assert host.check_output(STARTED_WITH).splitlines() == ["CRM_TOKEN=of-today", "CRM_URL=https://before.example.com"]
     assert last_line(host, APPLIED) == "False"
 
     kept = [(entry["what"], entry["release"], entry["before"], entry["outcome"]) for entry in deploys(host)]

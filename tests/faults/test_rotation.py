@@ -81,7 +81,7 @@ def broker(host: Host, user: str, password: str) -> str:
 
 def login(host: Host) -> str:
     """The role that the application logs in as."""
-    shown = host.check_output("grep ^DATABASE_URL= /etc/drumline/secrets.env")
+    shown = host.check_output("grep ^DATABASE_URL= /opt/drumline/current/secrets.env")
     return str(shown.partition("://")[2].partition(":")[0])
 
 

@@ -75,7 +75,7 @@ def passwords(host: Host) -> dict[str, str]:
     """Of the host's own services, or of the scenario redis, whose host has no services."""
     found = {}
     for user, file, fallback in (
-        ("app", "/etc/drumline/secrets.env", "of-the-application-00"),
+        ("app", "/opt/drumline/current/secrets.env", "of-the-application-00"),
         ("flower", "/etc/drumline/flower.env", "of-flower-000000"),
     ):
         told = re.search(rf"redis://{user}:([^@]+)@", host.run(f"cat {file}").stdout)

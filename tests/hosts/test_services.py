@@ -124,11 +124,11 @@ def test_nothing_but_ssh_and_the_site_listens_beyond_the_loopback(host: Host) ->
 
 def test_strangers_on_the_host_read_no_secret(host: Host) -> None:
     for user in ("nobody", "www-data", "drumline-flower"):
-        assert host.run(f"runuser -u {user} -- cat /etc/drumline/secrets.env").rc != 0, user
+        assert host.run(f"runuser -u {user} -- cat /opt/drumline/current/secrets.env").rc != 0, user
 
 
 def test_every_queue_answers(host: Host, model: dict[str, Any]) -> None:
-    environment = "set -a; . /etc/drumline/app.env; . /etc/drumline/secrets.env; cd /opt/drumline/current"
+    environment = "cd /opt/drumline/current; set -a; . ./app.env; . ./secrets.env"
     queues = list(model["app_queues"])
     command = f".venv/bin/python manage.py enqueue drumline.ping --queue {','.join(queues)} --wait 30"
     printed = host.check_output(f"{environment}; runuser -u drumline -- {command}")

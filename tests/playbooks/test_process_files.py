@@ -66,8 +66,8 @@ Group=drumline
 WorkingDirectory=/opt/drumline/releases/1d
 StateDirectory=drumline
 StateDirectoryMode=0750
-EnvironmentFile=/etc/drumline/app.env
-EnvironmentFile=/etc/drumline/secrets.env
+EnvironmentFile=/opt/drumline/releases/1d/app.env
+EnvironmentFile=/opt/drumline/releases/1d/secrets.env
 
 ExecStart=/opt/drumline/releases/1d/.venv/bin/python manage.py import_orders --follow
 Restart=always
@@ -89,7 +89,7 @@ def test_a_new_kind_is_a_program_of_supervisor_with_the_same_limits() -> None:
     importer = program(processes(importer=IMPORTER), "importer")
 
     assert importer["command"] == (
-        "/usr/local/libexec/drumline-run --env=/etc/drumline/app.env --env=/etc/drumline/secrets.env"
+        "/usr/local/libexec/drumline-run --env=app.env --env=secrets.env"
         " --ready-within=600 --watchdog=30 --memory-mb=300"
         " -- /opt/drumline/current/.venv/bin/python manage.py import_orders --follow"
     )
@@ -143,7 +143,11 @@ def test_the_memory_drain_and_connections_of_a_worker_are_its_queues() -> None:
 
 def test_the_environments_of_the_application_stay_until_no_process_reads_them() -> None:
     kinds = {"importer": IMPORTER, "flower": {**IMPORTER, "environment": ["flower"]}}
-    environments = {f"/etc/drumline/{name}.env" for name in ("app", "secrets", "flower")}
+    environments = {
+        "/etc/drumline/flower.env",
+        "/opt/drumline/releases/*/app.env",
+        "/opt/drumline/releases/*/secrets.env",
+    }
 
     left = {
         tuple(kept): environments & set(FILES["owned_files"](kinds, kept)) for kept in ([], ["flower"], ["importer"])

@@ -141,6 +141,17 @@ def test_what_becomes_the_command_leaves_nothing_between(run: Run) -> None:
     assert rest(process).strip() == str(process.pid)
 
 
+def test_a_relative_file_is_that_of_the_release_whose_command_it_starts(folder: Path, run: Run) -> None:
+    program = folder / "first/.venv/bin/show"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\nexec echo $RELEASE\n")
+    program.chmod(0o755)
+    (folder / "first/app.env").write_text("RELEASE=first\n")
+    (folder / "current").symlink_to("first")
+
+    assert rest(run("--env=app.env", "--", f"{folder}/current/.venv/bin/show")).strip() == "first"
+
+
 def test_a_command_runs_in_the_release_that_was_current_when_it_started(folder: Path, run: Run) -> None:
     (folder / "first").mkdir()
     (folder / "first" / "show").write_text("#!/bin/sh\necho $0\n")

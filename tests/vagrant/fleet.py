@@ -259,7 +259,7 @@ mkdir -p /usr/local/lib/drumline-probe /run/systemd/system/drumline-worker@.serv
 echo {encoded} | base64 -d | tar --extract --gzip --no-same-owner --directory=/usr/local/lib/drumline-probe
 printf 'PYTHONPATH=/usr/local/lib/drumline-probe\\nDJANGO_SETTINGS_MODULE=vm_settings\\n' >/etc/drumline/probe.env
 printf '[Service]\\nEnvironmentFile=/etc/drumline/probe.env\\n' >/run/systemd/system/drumline-worker@.service.d/90-probe.conf
-sed 's#--property=EnvironmentFile=/etc/drumline/secrets.env#& --property=EnvironmentFile=/etc/drumline/probe.env#' \\
+sed 's#--property=EnvironmentFile="$environment/secrets.env"#& --property=EnvironmentFile=/etc/drumline/probe.env#' \\
   "$(command -v drumline-manage)" >/usr/local/bin/probe-manage
 chmod 0755 /usr/local/bin/probe-manage
 systemctl daemon-reload

@@ -12,11 +12,14 @@ File = dict[str, str]
 
 _UNITS = "/etc/systemd/system"
 _ENVIRONMENTS = "/etc/drumline"
+_ROOT = "/opt/drumline"
+# Environments that are part of a release, beside its code.
+_RELEASED = ("app", "secrets")
 _LIBRARY = "/usr/local/libexec"
 _SANDBOX = "drumline-.service.d/10-sandbox.conf"
 # What the names of a project's own processes begin with; one that it no longer has is found by it.
 _OWN = ("daemon", "timer")
-# Units and files that any host may have, and the one web instance of earlier versions.
+# Units and files that any host may have, and those of earlier versions: one web instance, one environment of all releases.
 _COMMON_UNITS = ("drumline.target", "drumline-web.service")
 _COMMON_FILES = (
     f"{_UNITS}/drumline.target",
@@ -26,6 +29,7 @@ _COMMON_FILES = (
     f"{_UNITS}/drumline-supervisor.service.d/20-programs.conf",
     f"{_UNITS}/drumline-web.service",
     f"{_ENVIRONMENTS}/supervisor.conf",
+    *(f"{_ENVIRONMENTS}/{name}.env" for name in _RELEASED),
 )
 
 
@@ -44,11 +48,14 @@ def _unit_name(name: str, kind: dict[str, Any]) -> str:
     return f"drumline-{name}@.service" if kind.get("queues") or kind.get("instances") else f"drumline-{name}.service"
 
 
-def _environment(process: Process, instance: str) -> list[str]:
-    """The environment files of a process, for the instance's name or what stands for it."""
+def _environment(process: Process, instance: str, release: str) -> list[str]:
+    """The environment files of a process, for the instance's name or what stands for it.
+
+    Those of its release are below `release`, as a prefix.
+    """
     own = {"numbers": f"{process['kind']}/{instance}", "variables": process["kind"]}
     names = process["environment"] + [file for key, file in own.items() if process[key]]
-    return [f"{_ENVIRONMENTS}/{name}.env" for name in names]
+    return [f"{release if name in _RELEASED else f'{_ENVIRONMENTS}/'}{name}.env" for name in names]
 
 
 def _number_variables(process: Process) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def _as_unit(process: Process, release: str) -> Process:
     return process | {
         "release": release,
         "command": f"{release}/.venv/bin/{command}",
-        "environment": "\nEnvironmentFile=".join(_environment(process, "%i")),
+        "environment": "\nEnvironmentFile=".join(_environment(process, "%i", f"{release}/")),
         "type": {"notify": "notify", "start": "exec"}[process["ready"]],
     }
 
@@ -81,7 +88,7 @@ def environment_files(processes: list[Process]) -> list[File]:
     """The environment files that belong to the processes alone."""
     contents = {}
     for process in processes:
-        *_, path = _environment(process, process["instance"])
+        *_, path = _environment(process, process["instance"], "")
         if variables := _number_variables(process) if process["numbers"] else process["variables"]:
             contents[path] = "".join(f"{key}={value}\n" for key, value in variables.items())
     return [{"path": path, "content": content} for path, content in contents.items()]
@@ -147,7 +154,8 @@ def _run(process: Process, program: Process) -> str:
         "listen": "%(process_num)d" if process["socket"] else None,
         "nice": process["nice"],
     }
-    told = [f"--env={file}" for file in _environment(process, process["instance"])]
+    # drumline-run finds the relative ones in the release that it starts the command of.
+    told = [f"--env={file}" for file in _environment(process, process["instance"], "")]
     told += [f"--{option}={value}" for option, value in options.items() if value is not None]
     command = process["command"].format(
         **process["numbers"] | {"instance": process["instance"]}, node="%(host_node_name)s"
@@ -234,7 +242,7 @@ def owned_units(kinds: dict[str, dict[str, Any]]) -> list[str]:
 def owned_files(kinds: dict[str, dict[str, Any]], processes: list[str] | None = None) -> list[str]:
     """Globs of every file of the processes that a host may have; without those that its present kinds still read.
 
-    The environments of the application and of Flower are written elsewhere: they go with the last process that reads them.
+    The environments of the releases and of Flower are written elsewhere: they go with the last process that reads them.
     """
     found = [
         *_COMMON_FILES,
@@ -253,7 +261,12 @@ def owned_files(kinds: dict[str, dict[str, Any]], processes: list[str] | None = 
             found.append(f"{_ENVIRONMENTS}/{name}.env")
     read = {file for name in processes or () for file in kinds[name].get("environment", ["app", "secrets"])}
     shared = {file: None for kind in kinds.values() for file in kind.get("environment", ["app", "secrets"])}
-    return list(dict.fromkeys(found)) + [f"{_ENVIRONMENTS}/{file}.env" for file in shared if file not in read]
+    found += [
+        f"{f'{_ROOT}/releases/*' if file in _RELEASED else _ENVIRONMENTS}/{file}.env"
+        for file in shared
+        if file not in read
+    ]
+    return list(dict.fromkeys(found))
 
 
 def ran(lines: list[str], kinds: dict[str, dict[str, Any]]) -> list[str]:

@@ -115,8 +115,13 @@ def _started_at(pid: int) -> float:
 
 def _made_of(configuration: dict[str, str]) -> list[str]:
     program, *arguments = shlex.split(configuration["command"])
-    environment = [argument.removeprefix("--env=") for argument in arguments if argument.startswith("--env=")]
     directory = configuration["directory"]
+    # A relative one is the release's.
+    environment = [
+        os.path.join(directory, argument.removeprefix("--env="))
+        for argument in arguments
+        if argument.startswith("--env=")
+    ]
     return [program, *environment, *([directory] if os.path.islink(directory) else [])]
 
 

@@ -65,7 +65,7 @@ def data(name: str) -> str:
 @pytest.fixture(scope="module")
 def addresses(host: Host) -> dict[str, Any]:
     """Where the application finds its database and its broker, with its passwords."""
-    lines = host.check_output("cat /etc/drumline/secrets.env").splitlines()
+    lines = host.check_output("cat /opt/drumline/current/secrets.env").splitlines()
     secrets = dict(line.split("=", 1) for line in lines)
     return {name: urlsplit(secrets[name].strip('"')) for name in ("DATABASE_URL", "CELERY_BROKER_URL")}
 

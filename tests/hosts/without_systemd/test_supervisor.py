@@ -196,8 +196,11 @@ def test_no_secret_is_in_a_command_line_or_where_another_user_reads_it(host: Hos
 
     assert [secret for secret in values if secret in told or secret in configuration] == []
     for user in ("nobody", "www-data", "admin"):
-        for file in ("secrets.env", "flower.env", "supervisor.conf"):
-            assert host.run(f"runuser -u {user} -- cat /etc/drumline/{file}").rc != 0, (user, file)
+        for file in (
+            "/opt/drumline/current/secrets.env",
+            *map("/etc/drumline/{}".format, ("flower.env", "supervisor.conf")),
+        ):
+            assert host.run(f"runuser -u {user} -- cat {file}").rc != 0, (user, file)
         assert host.run(f"runuser -u {user} -- cat {LOGS}/supervisord.log").rc != 0, user
 
 
