@@ -216,7 +216,7 @@ def test_an_error_of_publishing_that_is_not_the_brokers_is_said_as_what_it_is(
     def break_down(*_, **__):
         raise TypeError("publish() got an unexpected keyword argument")
 
-    monkeypatch.setattr("drumline.broker.publishing._publish_one", break_down)
+    monkeypatch.setattr("drumline.broker.publishing._publish_all", break_down)
     with django_capture_on_commit_callbacks(execute=True):
         current_app.tasks["drumline.ping"].delay()
 

@@ -119,6 +119,22 @@ def test_a_worker_whose_counter_stands_still_for_a_lease_loses_its_tasks(broker,
     assert Worker.objects.get().stopped_at is not None
 
 
+def test_what_a_dead_worker_had_reserved_and_nobody_has_started_is_published_again(broker, clock):
+    reserved, started, waiting = task(), task(), task()
+    DurableTask.objects.filter(id=started).update(state=State.RUNNING, worker_id=worker(name="default-2@a"), attempt=1)
+    dead = worker(reserved=[reserved, started])
+    relay = Relay(clock)
+    relay.round()
+    clock.seconds += 16
+    Worker.objects.exclude(id=dead).update(beats=1)
+
+    relay.round()
+
+    assert broker.published == [reserved]
+    assert state(started) == State.RUNNING
+    assert state(waiting) == State.QUEUED
+
+
 def test_a_worker_that_beats_keeps_its_tasks_for_ever(broker, clock):  # noqa: ARG001
     held = task(state=State.RUNNING, worker_id=worker(), attempt=1)
     relay = Relay(clock)
@@ -175,6 +191,18 @@ def test_a_message_that_a_later_one_has_overtaken_is_lost_and_a_healthy_backlog_
     assert broker.published == [overtaken]
     relay.round()
     assert broker.published == [overtaken]
+
+
+@pytest.mark.parametrize(("lowest_first", "overtaken"), [(True, (0, 3)), (False, (3, 6))])
+def test_a_message_that_one_of_lower_priority_has_overtaken_is_lost(broker, monkeypatch, lowest_first, overtaken):
+    monkeypatch.setattr(module, "is_lowest_first", lambda: lowest_first)
+    waiting = {priority: task(published_at=NOW - timedelta(seconds=60), priority=priority) for priority in (0, 3, 6)}
+    running = {"state": State.RUNNING, "worker_id": worker(), "attempt": 1}
+    task(published_at=NOW - timedelta(seconds=30), priority=3, **running)
+
+    Relay().round()
+
+    assert set(broker.published) == {waiting[priority] for priority in overtaken}
 
 
 def test_everything_of_an_empty_queue_is_lost_but_what_may_be_on_its_way(broker):

@@ -48,6 +48,7 @@ EXTRAS = {
     "django_tasks": "drumline.tasks_backend",
     "gunicorn": "drumline.hosting.gunicorn",
     "psycopg": "drumline.ledger.postgresql",
+    "redis": "drumline.celery_hooks.ring",
 }
 CELERY = ("amqp", "billiard", "celery", "kombu")
 STORE = ("drumline.ledger.store", "drumline.ledger.portable", "drumline.ledger.postgresql", "drumline.models")

@@ -165,7 +165,7 @@ def stopped_in_steps(system: System) -> dict[str, float]:
         system.drained(seconds=120, quiet=60)
         begun = system.value("SELECT count(*) FROM run")
         # A drain waits for what runs; the other two must not.
-        system.send("faults.effect", 3 if name == "TERM" else 6)
+        system.send("faults.effect", 3 if name == "TERM" else 15)
         system.send("faults.effect")
         wait_until(lambda begun=begun: system.value("SELECT count(*) FROM run") > begun, "it runs")
         for step in steps:

@@ -13,6 +13,12 @@ def hold(application, folder: Path, name: str) -> str:
     return application.manage("enqueue", "probe.hold", json.dumps([str(folder), name])).stdout.strip()
 
 
+def hold_plain(application, folder: Path, name: str) -> None:
+    """Send one without the ledger, whose message is kept in Redis until it is acknowledged."""
+    code = f"from probe.tasks import hold\nhold.apply_async(({str(folder)!r}, {name!r}), durable=False)"
+    application.manage("shell", "--no-imports", "-c", code)
+
+
 def effects(folder: Path, name: str) -> list[str]:
     path = folder / f"{name}.effects"
     return path.read_text().splitlines() if path.exists() else []
@@ -24,7 +30,6 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
     pid = worker.popen.pid
     hold(application, tmp_path, "first")
     wait_until((tmp_path / "first.started").exists, "the task runs")
-    assert broker.client.hlen("unacked") == 1
 
     broker.kill()
     # Several failed attempts: some versions die while they reconnect, not when they lose the connection.
@@ -34,7 +39,6 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
     (tmp_path / "first.gate").touch()
 
     wait_until(lambda: effects(tmp_path, "first"), "the task has ended")
-    wait_until(lambda: broker.client.hlen("unacked") == 0, "the task is acknowledged")
     report = application.enqueue("drumline.ping", "--queue", "default")
     assert report["state"] == "SUCCESS"
     assert effects(tmp_path, "first") == ["done"]
@@ -46,7 +50,7 @@ def test_a_worker_that_loses_the_broker_during_a_task_lives_on(application, brok
 def test_a_worker_whose_acknowledgement_is_not_taken_gets_the_next_task(application, broker, tmp_path):
     application.with_probe()
     worker = application.worker("default")
-    hold(application, tmp_path, "first")
+    hold_plain(application, tmp_path, "first")
     wait_until((tmp_path / "first.started").exists, "the task runs")
 
     # For longer than the worker waits for an answer.

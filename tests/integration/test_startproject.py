@@ -134,13 +134,12 @@ def test_a_task_whose_worker_is_killed_in_the_middle_of_it_runs_again(start_proj
 @pytest.mark.skipif(not GIVEN, reason="tests/integration/test_broker_loss.py does so with the locked versions")
 def test_a_worker_that_loses_redis_in_the_middle_of_a_task_lives_on(start_project, broker, tmp_path):
     project, effects = start_project(lines=1), tmp_path / "effects"
-    # As drumline_check asks for it: what Redis holds as not acknowledged is what Celery 5.7.0 ends at.
+    # As drumline_check asks for it: a message that is not acknowledged is what Celery 5.7.0 ends at.
     project.env["DJANGO_SETTINGS_MODULE"] = "site1.acks_late"
     (project.folder / "site1" / "acks_late.py").write_text("from .settings import *\nCELERY_TASK_ACKS_LATE = True\n")
     worker = start_worker(project)
     send(project, "hold", effects)
     wait_until(effects.exists, "the task has started")
-    assert broker.client.hlen("unacked") == 1
 
     broker.kill()
     # Several failed attempts: some versions die while they reconnect, not when they lose the connection.

@@ -1,5 +1,6 @@
 """A task's message as Celery would publish it, in a form that the ledger keeps and any relay can publish later."""
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from datetime import time as midnight
@@ -95,6 +96,10 @@ class Message:
     def id(self) -> UUID:
         """Return the row's key."""
         return ledger_id(self.headers["id"])
+
+    def published_headers(self) -> dict[str, Any]:
+        """Return the headers to publish now. The ledger has waited; a worker must not wait again by its own clock."""
+        return {**self.headers, "eta": None, "published": time.time()}
 
     @property
     def due_at(self) -> datetime | None:

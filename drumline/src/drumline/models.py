@@ -130,6 +130,8 @@ class Worker(models.Model):
     trouble = models.CharField(max_length=255, default="")
     running = models.IntegerField(default=0)
     done = models.BigIntegerField(default=0)
+    # The tasks whose messages it had taken from Redis; a release that does not know the column leaves NULL.
+    reserved = models.JSONField(null=True, default=list)
     # Set when it ended, or when the relay gave it up: then it holds no task, and ends itself as soon as it notices.
     stopped_at = models.DateTimeField(null=True)
 

@@ -7,6 +7,8 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
+from drumline.application import application
+
 
 def exchange_name(exchange: Any) -> str:
     """Return the name of an exchange that is given by its name, as an object, or not at all."""
@@ -17,6 +19,11 @@ def bound_queues(app: Celery, exchange: str, key: str) -> Iterator[Queue]:
     """Yield the declared queues that take what is sent to an exchange with this routing key."""
     queues: Any = app.amqp.queues
     return (queue for queue in queues.values() if queue.exchange.name == exchange and _takes(queue, key))
+
+
+def is_lowest_first() -> bool:
+    """Return whether the broker delivers low numbers of priority first, as kombu's Redis transport does."""
+    return bool(application().connection_for_read().transport.driver_type == "redis")
 
 
 def _takes(queue: Queue, key: str) -> bool:

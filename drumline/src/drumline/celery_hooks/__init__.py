@@ -14,6 +14,7 @@ def install() -> None:
     """Make Celery send through the ledger, claim tasks before running them, and report the state of its workers.
 
     - `application`: finds the Celery application that is configured with the Django settings.
+    - `transports`: messages of durable tasks are not kept in Redis while a worker has them (`ring`).
     - `producer`: `Celery.producer_or_acquire` and `Celery.send_task` write a durable task into the ledger.
     - `tracer`: `Task.__trace__` claims a task's row before the task runs, and closes it after.
     - `signals`: handlers for the start, the stop and the tasks of a worker, which put the rest into it as it starts:
@@ -25,7 +26,7 @@ def install() -> None:
     # Here, since some of these modules also serve a project without the ledger, whose tables they must not ask for.
     import_module("drumline.ledger.store").load_engine()
     application.find_by(import_module("drumline.celery_hooks.applications").configured_with_django)
-    for hooks in ("producer", "tracer"):
+    for hooks in ("transports", "producer", "tracer"):
         import_module(f"drumline.celery_hooks.{hooks}").install()
     import_module("drumline.celery_hooks.signals").connect()
     if conf.has_django_tasks():

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from celery import bootsteps
 from celery.exceptions import InvalidTaskError
 
+from drumline.broker import reserved
 from drumline.storable import error_text
 from drumline.worker import watchdog
 
@@ -82,6 +84,9 @@ def leave_a_lost_connection(consumer: Any) -> None:
     on_lost = consumer.on_connection_error_after_connected
 
     def on_connection_error_after_connected(error: Exception) -> Any:
+        # Without the ledger, whose tables a project need not have, nothing is reserved.
+        if reserved.tasks():
+            import_module("drumline.worker.heartbeat").leave_reserved()
         lost = consumer.connection
         if lost is not None and lost.transport.driver_type == "redis":
             lost.close = lambda: None

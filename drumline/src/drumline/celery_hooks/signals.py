@@ -97,6 +97,7 @@ def report_stopping(**_: Any) -> None:
     if dog is not None:
         dog.draining = True
         sd_notify("STOPPING=1", f"STATUS={dog.status()}")
+    heartbeat.leave_reserved()
 
 
 def defer_unknown(message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002  Celery's name

@@ -1,12 +1,13 @@
 """What a worker held when it died, or its process did, is taken back."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import transaction
 
 from drumline.ledger.store import State, event, store
-from drumline.models import DurableTask
+from drumline.models import DurableTask, Worker
 
 
 @transaction.atomic
@@ -32,8 +33,19 @@ def task_lost(
     return State.DEAD
 
 
+def messages_left(task_ids: Collection[UUID]) -> int:
+    """Have the relay publish again what waits of these tasks, whose messages a worker had; return how many that is."""
+    ledger = store()
+    left = ledger.mark_unpublished(task_ids)
+    if left:
+        ledger.wake()
+    return left
+
+
 def worker_release(worker_id: UUID, *, error: str, counted: bool = True) -> int:
-    """Take back everything that a worker's life still holds; return how much it was. See `task_lost`."""
+    """Take back everything that a worker's life still holds; return how many tasks it ran. See `task_lost`."""
+    for reserved in Worker.objects.filter(id=worker_id).values_list("reserved", flat=True):
+        messages_left([UUID(task_id) for task_id in reserved or ()])
     held = DurableTask.objects.filter(worker_id=worker_id, state=State.RUNNING).values_list("id", flat=True)
     return sum(
         task_lost(task_id, worker_id=worker_id, error=error, counted=counted) is not None for task_id in list(held)

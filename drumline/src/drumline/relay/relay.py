@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from drumline import conf, storable
 from drumline.broker.depth import empty_queues
 from drumline.broker.publishing import PublishError, RefusedError, breaker, publish
+from drumline.broker.routing import is_lowest_first
 from drumline.ledger.ends import task_refused, tasks_expire
 from drumline.ledger.locking import skipping_locked
 from drumline.ledger.recovery import worker_release
@@ -216,8 +217,10 @@ class Relay:
             key = (queue, priority)
             self._watermarks[key] = max(latest, self._watermarks.get(key, latest))
         lost = 0
+        sooner = "lte" if is_lowest_first() else "gte"
         for (queue, priority), watermark in self._watermarks.items():
-            lost += _mark(_published(queue, watermark - MARGIN).filter(priority=priority))
+            # What is delivered sooner is overtaken, too: its own list may never be used again.
+            lost += _mark(_published(queue, watermark - MARGIN).filter(**{f"priority__{sooner}": priority}))
         before = datetime.now(UTC) - MARGIN
         served = {queue for worker in Worker.objects.filter(stopped_at=None) for queue in worker.consumed}
         for queue in empty_queues(queue for queue in _queues_published(before) if queue in served):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any, NoReturn
 
 from django.db import DatabaseError, InterfaceError, connection
@@ -20,8 +21,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from drumline import storable
+from drumline.broker import reserved
 from drumline.ledger.outages import is_unavailable
-from drumline.ledger.recovery import task_lost, worker_release
+from drumline.ledger.recovery import messages_left, task_lost, worker_release
 from drumline.logs import get_logger
 from drumline.models import DurableTask, Worker
 from drumline.worker.identity import NameTakenError, current_id, living, this_process
@@ -34,6 +36,9 @@ HEARTBEAT = 3.0
 # Seconds after which a task that is claimed here and runs in no process was left open by one that died. A process
 # writes its closes within a fraction of one, and a second after the database is back.
 LEFT_OPEN = 10.0
+# Reserved tasks that a heartbeat writes down. A longer list costs more than what it saves: the relay finds the rest when
+# later messages start.
+RESERVED = 1000
 
 
 class HeartbeatThread(threading.Thread):
@@ -98,6 +103,7 @@ class HeartbeatThread(threading.Thread):
         while not self.is_alive() and time.monotonic() < deadline:
             try:
                 self._work_off(seconds=0)
+                messages_left(reserved.tasks())
                 worker_release(current_id(), error="its worker stopped", counted=False)
                 Worker.objects.filter(id=current_id()).update(stopped_at=Now())
             except (DatabaseError, InterfaceError):
@@ -139,6 +145,7 @@ class HeartbeatThread(threading.Thread):
             done=self._celery.received - running,
             queues=",".join(self._celery.consumed()),
             trouble=self._trouble()[:255],
+            reserved=[str(task_id) for task_id in islice(reserved.tasks(), RESERVED)],
         )
         if not alive:
             end_process("the relay declared this worker dead: it sent no heartbeat for longer than its lease")
@@ -200,6 +207,13 @@ def begin(celery: CeleryWorker, *, trouble: Callable[[], str], before_end: Calla
     _thread = HeartbeatThread(celery, trouble=trouble, before_end=before_end)
     _thread.start()
     return _thread
+
+
+def leave_reserved() -> None:
+    """Leave the messages that this worker has to the relay: it stops, or has lost the connection that they came by."""
+    left = reserved.forget()
+    if left:
+        later(partial(messages_left, left))
 
 
 def later(work: Callable[[], Any]) -> None:
