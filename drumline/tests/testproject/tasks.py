@@ -9,3 +9,9 @@ def work(*args, **kwargs):
 @shared_task(name="debug_task")
 def debug_task(*args, **kwargs):
     """Do nothing."""
+
+
+@shared_task(name="testproject.add")
+def add(x, y):
+    """Add."""
+    return x + y

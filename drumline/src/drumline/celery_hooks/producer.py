@@ -6,7 +6,7 @@ chain, group, chord, link and retry go this way with nothing changed where they 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
@@ -15,10 +15,12 @@ from typing import Any
 from celery import Celery
 from django.db import transaction
 from kombu import Connection, Queue
+from kombu.utils.uuid import uuid
 
 from drumline.application import is_durable, is_own, leads_elsewhere
 from drumline.broker.publishing import publish_events
 from drumline.broker.routing import bound_queues, exchange_name
+from drumline.celery_hooks.copies import First, alike, makes_copies
 from drumline.ledger.current import replaced_by
 from drumline.message import COLUMN, Message, moment
 from drumline.sending.enqueue import enqueue
@@ -61,6 +63,12 @@ def install() -> None:
         eta: Any = None,
         **options: Any,
     ) -> Any:
+        producer = options.get("producer")
+        if isinstance(producer, LedgerProducer):
+            shared = alike(name, countdown, eta, options)
+            if shared is not None and producer.has_first(shared) and _are_arguments(args, kwargs):
+                return _send_copy(app, producer, args, kwargs, options)
+            producer.expects(shared)
         if _is_taken(app, name, options):
             _prepare(options, countdown, eta)
             countdown = eta = None
@@ -68,6 +76,24 @@ def install() -> None:
 
     Celery.producer_or_acquire = producer_or_acquire  # type: ignore[method-assign, assignment]
     Celery.send_task = send_task_for_the_ledger  # type: ignore[method-assign, assignment]
+
+
+def _are_arguments(args: Any, kwargs: Any) -> bool:
+    return isinstance(args, (list, tuple, type(None))) and isinstance(kwargs, (dict, type(None)))
+
+
+def _send_copy(app: Celery, producer: "LedgerProducer", args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+    """Do what `Celery.send_task` does for a task that differs from the one before only in its id and its arguments."""
+    task_id = str(options.get("task_id") or uuid())
+    ignored = options.get("ignore_result", False)
+    if not ignored:
+        app.backend.on_task_call(producer, task_id)
+    producer.copy(task_id, args or (), kwargs or {}, options.get("group_index"))
+    result = (options.get("result_cls") or app.AsyncResult)(task_id)
+    result.ignored = ignored
+    if options.get("add_to_parent", True) and (parent := app.current_worker_task):
+        parent.add_trail(result)
+    return result
 
 
 def _is_taken(app: Celery, name: str, options: dict[str, Any]) -> bool:
@@ -118,6 +144,9 @@ class LedgerProducer:
         self._producer: Any = None
         self._messages: list[Message] = []
         self._events: list[tuple[Any, dict[str, Any]]] = []
+        # The message of which others may be copies, and what a message that is being made shares with its copies.
+        self._first: First | None = None
+        self._expected: dict[str, Any] | None = None
 
     @property
     def connection(self) -> Connection:
@@ -142,9 +171,27 @@ class LedgerProducer:
             )
         if queue is None:
             return self._real.publish(body, **options)
+        if self._expected is not None and makes_copies(self._app):
+            self._first = First(body, queue=queue, shared=self._expected, options=options)
         options["headers"]["durable"] = True
         self._messages.append(Message.capture(body, queue=queue, **options))
         return None
+
+    def expects(self, shared: dict[str, Any] | None) -> None:
+        """Have copies made of the next message for tasks that share this with it; of none if it is None."""
+        self._first, self._expected = None, shared
+
+    def has_first(self, shared: dict[str, Any] | None = None) -> bool:
+        """Return whether there is a message to make copies of, for tasks that share this with it."""
+        return self._first is not None and shared in (None, self._first.shared)
+
+    def copy(
+        self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], group_index: int | None = None
+    ) -> None:
+        """Keep a copy of the first message with an id and arguments of its own."""
+        if self._first is None:
+            raise RuntimeError("there is no message to make a copy of")
+        self._messages.append(self._first.copy(self._app, task_id, args, kwargs, group_index))
 
     def _announces(self, body: Any) -> bool:
         """Return whether this is the event about the task that was kept last (CELERY_TASK_SEND_SENT_EVENT)."""

@@ -1,0 +1,165 @@
+"""Many tasks at once: each is what it would be if it had been sent alone."""
+
+import pytest
+from celery import current_app, group, signals
+from celery.app.routes import Router
+from django.db import transaction
+from kombu.exceptions import EncodeError
+
+from drumline import send_many
+from drumline.message import Message
+from drumline.models import DurableTask
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
+
+
+@pytest.fixture
+def add():
+    return current_app.tasks["testproject.add"]
+
+
+def messages() -> dict[str, Message]:
+    return {message.headers["id"]: message for message in map(Message.loads, rows())}
+
+
+def rows() -> list[str]:
+    return list(DurableTask.objects.values_list("message", flat=True))
+
+
+def same(copy: Message, alone: Message) -> None:
+    """Fail unless both are the same, but for what belongs to one task."""
+    for name in set(alone.headers) - {"id", "root_id", "expires", "group", "group_index"}:
+        assert copy.headers[name] == alone.headers[name], name
+    assert copy.headers.keys() == alone.headers.keys()
+    assert copy.headers["root_id"] == copy.properties["correlation_id"] == copy.headers["id"]
+    assert copy.body == alone.body
+    for part in ("content_type", "content_encoding", "exchange", "routing_key", "queue"):
+        assert getattr(copy, part) == getattr(alone, part), part
+    assert {**copy.properties, "correlation_id": ""} == {**alone.properties, "correlation_id": ""}
+
+
+@pytest.fixture
+def published():
+    """The ids that Celery's signals name before and after a message is made; a receiver adds a header of its own."""
+    seen: dict[str, list[str]] = {"before": [], "after": []}
+
+    def before(headers, body, properties, **_) -> None:
+        headers["theirs"] = f"{headers['id']} {body[0]}"
+        seen["before"].append(properties["correlation_id"])
+
+    def after(headers, **_) -> None:
+        seen["after"].append(headers["id"])
+
+    signals.before_task_publish.connect(before)
+    signals.after_task_publish.connect(after)
+    yield seen
+    signals.before_task_publish.disconnect(before)
+    signals.after_task_publish.disconnect(after)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"queue": "low", "priority": 3, "ignore_result": True},
+        {"headers": {"mine": "x"}},
+        {"expires": 60.0},
+        {"countdown": 60.0},
+        {},
+    ],
+)
+def test_each_message_is_the_one_that_apply_async_makes_of_the_same_arguments(add, options):
+    arguments = [(1, 2), {"x": 3, "y": "ü"}, [4, 5]]
+
+    ids = send_many(add, arguments, **options)
+
+    assert len(set(ids)) == len(messages()) == 3
+    for task_id, each in zip(ids, arguments, strict=True):
+        args, kwargs = ((), each) if isinstance(each, dict) else (each, {})
+        other = add.apply_async(args, kwargs, **options).id
+        alone, copy = messages()[other], messages()[task_id]
+        for message in (alone, copy):
+            message.headers["eta"] = bool(message.headers["eta"])
+        same(copy, alone)
+
+
+def test_each_member_of_a_group_is_what_it_would_be_alone(add, published):
+    sent = group(add.s(number, 1) for number in range(3)).apply_async()
+
+    ids = [result.id for result in sent.results]
+    members = [messages()[task_id] for task_id in ids]
+    assert published == {"before": ids, "after": ids}
+    assert {member.headers["group"] for member in members} == {sent.id}
+    assert [member.headers["group_index"] for member in members] == [0, 1, 2]
+    assert [member.headers.pop("theirs") for member in members] == [f"{ids[n]} ({n}, 1)" for n in range(3)]
+    for number, member in enumerate(members):
+        other = add.delay(number, 1).id
+        alone = messages()[other]
+        assert alone.headers.pop("theirs")
+        same(member, alone)
+
+
+def test_members_that_differ_in_more_than_their_arguments_are_not_copies_of_each_other(add):
+    other = current_app.tasks["testproject.work"]
+    headers = {"mine": 0}
+    with current_app.producer_or_acquire() as producer:
+        for number in range(2):
+            headers["mine"] = number
+            add.apply_async((number, 0), headers=headers, producer=producer)
+    members = [add.si(0, 1), add.si(0, 2).set(queue="low"), add.si(0, 3), other.si(4), other.si(5).set(priority=9)]
+    group(members).apply_async()
+
+    found = {
+        (message.headers["task"].split(".")[1], message.headers["argsrepr"]): (
+            message.headers.get("mine"),
+            message.queue,
+            message.properties.get("priority", 0),
+        )
+        for message in messages().values()
+    }
+    assert found == {
+        ("add", "(0, 0)"): (0, "default", 0),
+        ("add", "(1, 0)"): (1, "default", 0),
+        ("add", "(0, 1)"): (None, "default", 0),
+        ("add", "(0, 2)"): (None, "low", 0),
+        ("add", "(0, 3)"): (None, "default", 0),
+        ("work", "(4,)"): (None, "default", 0),
+        ("work", "(5,)"): (None, "default", 9),
+    }
+
+
+def test_a_transaction_that_is_rolled_back_leaves_none_of_them(add):
+    with transaction.atomic():
+        assert len(send_many(add, ((number, 1) for number in range(5)))) == 5
+        transaction.set_rollback(True)
+
+    assert rows() == []
+    assert send_many(add, []) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "named"),
+    [
+        ([(1, 2), (1,)], {}, "missing a required argument|missing 1 required"),
+        ([(1, 2), 7], {}, r"was given 7 as the arguments of task 1\. Use a tuple .*\(7,\)"),
+        ([(1, 2), "ab"], {}, "was given 'ab'"),
+        ([(1, 2), (1, object())], {}, "not JSON serializable"),
+        ([(1, 2)], {"task_id": "x", "shadow": "y"}, "does not take shadow, task_id, which belongs to one task"),
+    ],
+)
+def test_what_no_task_takes_is_named_and_nothing_is_sent(add, arguments, options, named):
+    with pytest.raises((TypeError, EncodeError), match=named):
+        send_many(add, arguments, **options)
+
+    assert rows() == []
+
+
+def test_a_route_that_depends_on_the_arguments_is_asked_for_each(add, monkeypatch):
+    def route(_name, args, *_, **__):
+        return {"queue": "high" if args[0] else "low"}
+
+    amqp = current_app.amqp
+    monkeypatch.setattr(amqp, "router", Router([route], amqp.queues, app=current_app))
+
+    ids = send_many(add, [(0, 1), (1, 1), (0, 1)])
+
+    assert [messages()[task_id].queue for task_id in ids] == ["low", "high", "low"]
