@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from celery import Celery
+
 from tests.support.application import WEB, Application, Process
 from tests.support.paths import BIN, PYTHON
 from tests.support.ports import free_port
@@ -129,6 +131,12 @@ class System:
         worker.popen.kill()
         worker.popen.wait()
         self.sql(f"INSERT INTO killed VALUES ({worker.popen.pid}, clock_timestamp())")
+
+    def works(self, name: str) -> bool:
+        """Say whether the worker's main process knows that a child has begun a task: later than the task itself does."""
+        with Celery(broker=self.broker.url) as asker:
+            answers = asker.control.inspect(timeout=1).active() or {}
+        return any(tasks for worker, tasks in answers.items() if worker.startswith(f"{name}@"))
 
     def web(self) -> None:
         application = self.application
