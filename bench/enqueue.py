@@ -29,6 +29,11 @@ def committed(count):
 def bulk(count):
     group(noop.si(number) for number in range(count)).apply_async()
 
+def many(count):
+    from drumline import send_many
+
+    send_many(noop, ((number,) for number in range(count)))
+
 one(50)
 bulk(50)
 print(timed({what}, {count}))
@@ -53,6 +58,7 @@ def run(rig: Rig, table: Table, runs: int) -> None:
             "committed": variant("ledger", "committed", 1000),
             "plain bulk": variant("off", "bulk", 10000),
             "bulk": variant("ledger", "bulk", 10000),
+            "many": variant("ledger", "many", 10000),
         },
     )
     plain, bulk = got["plain"], got["bulk"]
@@ -70,5 +76,11 @@ def run(rig: Rig, table: Table, runs: int) -> None:
         f"group of 10,000: {1000 / bulk:.0f}/s",
         ">= 2 x Celery's group",
         f"{got['plain bulk'] / bulk:.2f} x",
+        f"Celery's group {1000 / got['plain bulk']:.0f}/s",
+    )
+    table.add(
+        f"send_many of 10,000: {1000 / got['many']:.0f}/s",
+        ">= 5 x Celery's group",
+        f"{got['plain bulk'] / got['many']:.2f} x",
         f"Celery's group {1000 / got['plain bulk']:.0f}/s",
     )
