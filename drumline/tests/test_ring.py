@@ -134,7 +134,8 @@ def test_every_url_of_redis_leads_to_the_channel_that_rings(url):
     assert Connection(url).transport.driver_type == "redis"
 
 
-def test_what_is_pushed_is_what_kombu_would_publish():
+@pytest.mark.parametrize("priority", [None, 0, 3, 12, 5.5, "5", "high"])
+def test_what_is_pushed_is_what_kombu_would_publish(priority):
     from kombu import Producer
 
     from drumline.broker.publishing import _publish_one
@@ -153,14 +154,14 @@ def test_what_is_pushed_is_what_kombu_would_publish():
         content_type="application/json",
         content_encoding="utf-8",
         headers={"id": "1", "task": "t", "eta": "2026-01-01T00:00:00+00:00"},
-        properties={"correlation_id": "1", "reply_to": "", "priority": 3},
+        properties={"correlation_id": "1", "reply_to": "", "priority": priority},
         exchange="",
         routing_key="q",
         queue="q",
     )
     _publish_one(Producer(channel, auto_declare=False), sent)
     [(queue, theirs)] = channel.put
-    ours = channel._envelope(sent, 3)
+    ours = channel._envelope(sent)
     for envelope in (ours, theirs):
         assert envelope["headers"].pop("published")
         assert envelope["properties"].pop("delivery_tag")

@@ -114,7 +114,7 @@ class Pushing:
         for message in messages:
             priority = self._get_message_priority({"properties": message.properties})
             key = self._q_for_pri(message.queue, priority)
-            lists.setdefault(key, []).append(dumps(self._envelope(message, priority)))
+            lists.setdefault(key, []).append(dumps(self._envelope(message)))
         pushes = [
             (key, *envelopes[start : start + TOGETHER])
             for key, envelopes in lists.items()
@@ -136,7 +136,7 @@ class Pushing:
                 self._pushing = client
         return client
 
-    def _envelope(self: Any, message: Message, priority: int) -> dict[str, Any]:
+    def _envelope(self: Any, message: Message) -> dict[str, Any]:
         """Return what kombu would make of a message."""
         body, body_encoding = self.encode_body(message.body, self.body_encoding)
         return {
@@ -147,7 +147,8 @@ class Pushing:
             "properties": {
                 **message.properties,
                 "delivery_mode": PERSISTENT,
-                "priority": priority,
+                # As it was given; which list that leads to is another matter.
+                "priority": message.properties.get("priority") or self.default_priority,
                 "delivery_info": {"exchange": "", "routing_key": message.queue},
                 "body_encoding": body_encoding,
                 "delivery_tag": self._next_delivery_tag(),
