@@ -125,7 +125,7 @@ bench: bootstrap-test ## Run the benchmarks against Celery without the ledger, i
 
 .PHONY: test-all
 test-all: test test-matrix faults test-browser ## And the site on Debian 12 with plain Ansible and without systemd, every role by itself on both, and a browser
-	BAD_RELEASES=all ROTATION=all ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
+	BAD_RELEASES=all RELEASES=all ROTATION=all ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
 	tests/molecule/run test supervisor 13
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
 

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from tests.support import paths
-from tests.support.on_host import inventory_of, last_line, run_site
-from tests.support.source import copy_source
+from tests.support.on_host import inventory_of, last_line, run_site, state
+from tests.support.source import ENDS_AT_ONCE, copy_source
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 ANSIBLE = Path(os.environ.get("BAD_RELEASES_ANSIBLE", paths.ANSIBLE))
 
 ENDS_SOON = "\nimport os, threading\nthreading.Timer(5, os._exit, (1,)).start()\n"
-# Passes every check, which start no worker, and fails at the first step after the switch.
-ENDS_AT_ONCE = """
-import os
-from celery.signals import worker_init
-
-
-@worker_init.connect
-def end_at_once(**_):
-    print("this release has no workers", flush=True)
-    os._exit(1)
-"""
 
 MIGRATION = """
 from django.db import migrations
@@ -158,24 +147,6 @@ def inventory(request: pytest.FixtureRequest) -> Path:
 def deploy(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run site.yml, as far as it deploys."""
     return run_site(inventory, *(options or ["--tags=app_release,app_services"]), ansible=ANSIBLE)
-
-
-def state(host: Host) -> dict[str, Any]:
-    """What a refused release must leave as it was."""
-    return {
-        "current": host.check_output("readlink /opt/drumline/current"),
-        "releases": host.check_output("ls /opt/drumline/releases").split(),
-        "artefacts": host.check_output("ls /opt/drumline/shared/artefacts").split(),
-        "environment": host.check_output(
-            "find /etc/drumline /etc/systemd/system/drumline* -type f -exec sha256sum {} +  | sort -k2"
-        ),
-        "active": sorted(
-            line.split()[0]
-            for line in host.check_output(
-                "systemctl list-units --plain --no-legend --state=active 'drumline-*.service' 'drumline-*.socket'"
-            ).splitlines()
-        ),
-    }
 
 
 @pytest.mark.parametrize("bad", CHOSEN.values(), ids=CHOSEN.keys())

@@ -47,6 +47,24 @@ def ratings(host: Host, services: Iterable[str]) -> dict[str, float]:
     return {name: float(found.get(name, 10.0)) for name in services}
 
 
+def state(host: Host) -> dict[str, Any]:
+    """What a refused release must leave as it was: files, and what runs beside stand-ins."""
+    return {
+        "current": host.check_output("readlink /opt/drumline/current"),
+        "releases": host.check_output("ls /opt/drumline/releases").split(),
+        "artefacts": host.check_output("ls /opt/drumline/shared/artefacts").split(),
+        "environment": host.check_output(
+            "find /etc/drumline /opt/drumline/releases/*/*.* /etc/systemd/system/drumline* -type f -exec sha256sum {} +  | sort -k2"
+        ),
+        "active": sorted(
+            line.split()[0]
+            for line in host.check_output(
+                "systemctl list-units --plain --no-legend --state=active 'drumline-*.service' 'drumline-*.socket'"
+            ).splitlines()
+        ),
+    }
+
+
 def last_line(host: Host, script: str, standard_input: str = "") -> str:
     """What a script prints last in the shell of the host's application."""
     ran = host.run(f"printf %s '{standard_input}' | drumline-manage shell --verbosity=0 --command='{script}'")

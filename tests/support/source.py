@@ -5,6 +5,18 @@ from pathlib import Path
 
 from tests.support.paths import PROJECT
 
+# Passes every check, which start no worker, and fails at the first step after the switch.
+ENDS_AT_ONCE = """
+import os
+from celery.signals import worker_init
+
+
+@worker_init.connect
+def end_at_once(**_):
+    print("this release has no workers", flush=True)
+    os._exit(1)
+"""
+
 
 def copy_source(to: Path) -> Path:
     """Copy the example and the package that its lock takes from this checkout; return the folder."""

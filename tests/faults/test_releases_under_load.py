@@ -1,0 +1,241 @@
+"""Releases in a row while people come and tasks run: no request fails, no task is lost or run twice, no queue is left alone.
+
+    RELEASES=all pytest tests/faults/test_releases_under_load.py --hosts=ssh://drumline-local \
+        --ssh-config=build/ssh/config --sudo
+
+With RELEASES=all five deploys and two rollbacks, beside tasks of three minutes; with RELEASES=short one deploy, one release
+that is rejected and one rollback, in seven minutes. The table is printed, and written to build/releases-under-load.json.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import pytest
+
+from tests.support.on_host import inventory_of, last_line, run_site, state
+from tests.support.paths import PROJECT
+from tests.support.source import ENDS_AT_ONCE, copy_source
+from tests.support.visitors import Visit, Visitors
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testinfra.host import Host
+
+pytestmark = pytest.mark.skipif("RELEASES" not in os.environ, reason="it takes minutes; RELEASES=short or all runs it")
+
+ALL = os.environ.get("RELEASES") == "all"
+RATE = 20
+# Seconds of a task of each queue, and seconds between two of them.
+LONG = 180 if ALL else 30
+TASKS = {"high": (0.01, 0.2), "default": (5, 4), "low": (LONG, 1.5 * LONG / 2)}
+# Seconds between two looks at the workers; of a second without one at least one look tells.
+LOOK = 0.4
+STEPS = (
+    ["deploy", "deploy", "rollback", "deploy", "deploy", "rollback", "deploy"] if ALL else ["deploy", "bad", "rollback"]
+)
+# Where the application may write, and root removes.
+END = "/var/lib/drumline/load-end"
+SEND = f"""
+import json, os, time
+from drumline.tasks import ping
+plan, sent = {json.dumps(TASKS)}, []
+due = dict.fromkeys(plan, time.monotonic())
+while not os.path.exists("{END}"):
+    for queue, (seconds, every) in plan.items():
+        if due[queue] <= time.monotonic():
+            due[queue] += every
+            sent.append(ping.apply_async(args=[seconds], queue=queue).id)
+    time.sleep(0.02)
+print(json.dumps(sent))
+"""
+ROWS = """
+import json, sys
+from drumline.models import DurableTask
+rows = DurableTask.objects.filter(id__in=sys.stdin.read().split())
+print(json.dumps([[str(row.id), DurableTask.State(row.state).name, row.attempt] for row in rows]))
+"""
+WATCH = f"""
+import json, os, subprocess, time
+looks = []
+while not os.path.exists("{END}"):
+    at = time.time()
+    shown = subprocess.run(
+        ["systemctl", "show", "--property=Id,ActiveState", "drumline-worker@*"], capture_output=True, text=True
+    ).stdout
+    looks.append([at, shown])
+    time.sleep(max(0, at + {LOOK} - time.time()))
+print(json.dumps(looks))
+"""
+
+
+class Work:
+    """Tasks that are sent, and looks at who consumes them, while the `with` block runs."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.sent: list[str] = []
+        self.looks: list[tuple[float, dict[str, int]]] = []
+
+    def __enter__(self) -> Self:
+        self.host.check_output(f"rm -f {END}")
+        self.began = int(self.host.check_output("date +%s"))
+        self.pool = concurrent.futures.ThreadPoolExecutor()
+        self.sending = self.pool.submit(last_line, self.host, SEND)
+        self.watching = self.pool.submit(self.host.check_output, f"python3 -c '{WATCH}'")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.host.check_output(f"touch {END}")
+        self.sent = json.loads(self.sending.result())
+        for at, shown in json.loads(self.watching.result()):
+            active = "".join(block for block in shown.split("\n\n") if "ActiveState=active" in block)
+            self.looks.append((at, Counter(re.findall(r"Id=drumline-worker@(\w+)-\d+\.service", active))))
+        self.pool.shutdown()
+        self.host.check_output(f"rm -f {END}")
+
+    def rows(self) -> dict[str, tuple[str, int]]:
+        """State and attempts of every task that was sent."""
+        found: list[tuple[str, str, int]] = []
+        for first in range(0, len(self.sent), 1000):
+            found += json.loads(last_line(self.host, ROWS, " ".join(self.sent[first : first + 1000])))
+        return {identity: (state, attempt) for identity, state, attempt in found}
+
+    def starts(self) -> Counter[str]:
+        """How often each task was started, as the workers' journals say."""
+        lines = self.host.check_output(
+            f"journalctl --unit='drumline-worker@*' --since=@{self.began} --output=cat --no-pager | grep task_started"
+        ).splitlines()
+        return Counter(json.loads(line[line.index("{") :])["task_id"] for line in lines)
+
+
+class Row(NamedTuple):
+    """How one stretch of time went; milliseconds."""
+
+    what: str
+    seconds: int
+    visitors: int
+    failed: int
+    p50: float
+    p99: float
+    fewest: str
+
+
+def row(what: str, began: float, ended: float, visits: list[Visit], work: Work) -> Row:
+    """What came of visitors and consumers between two points of time."""
+    there = [visit for visit in visits if began <= visit.at < ended]
+    cuts = statistics.quantiles([visit.seconds * 1000 for visit in there], n=100)
+    looks = [found for at, found in work.looks if began <= at < ended]
+    fewest = " ".join(f"{queue}={min(look[queue] for look in looks)}" for queue in TASKS)
+    failed = sum(visit.status != "200" for visit in there)
+    return Row(what, round(ended - began), len(there), failed, round(cuts[49], 1), round(cuts[98], 1), fewest)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Callable[[str], Path]:
+    """Return what makes the source of a release, by a name that is its only difference."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        copy_source(folder)
+        (folder / "app" / "another").write_text(f"{name}\n")
+        # ping keeps a worker busy for half a minute at most.
+        tasks = folder / "drumline/src/drumline/tasks.py"
+        tasks.write_text(
+            re.sub(r"^LONGEST_SECONDS = .*$", f"LONGEST_SECONDS = {LONG}.0", tasks.read_text(), flags=re.MULTILINE)
+        )
+        if name.startswith("bad"):
+            celery = folder / "app/config/celery.py"
+            celery.write_text(celery.read_text() + ENDS_AT_ONCE)
+        return folder
+
+    return make
+
+
+def draining(host: Host) -> list[str]:
+    """Units of workers that do not consume, and stand-ins that do."""
+    listed = host.check_output(
+        "systemctl list-units --plain --no-legend --state=active,activating,deactivating 'drumline-worker@*'"
+    )
+    units = [line.split() for line in listed.splitlines()]
+    return [unit for unit, _, active, *_ in units if (active != "active") != unit.endswith("-0.service")]
+
+
+def test_releases_in_a_row_fail_no_request_lose_no_task_and_leave_no_queue_alone(
+    request: pytest.FixtureRequest, host: Host, source: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory = inventory_of(request.config)
+
+    def run(playbook: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        return run_site(
+            inventory, f"--extra-vars={json.dumps({'app_drain_patience': 3, **variables})}", playbook=playbook
+        )
+
+    def clock() -> float:
+        return float(host.check_output("date +%s.%N"))
+
+    if ALL:
+        # The tasks of three minutes need a release that runs them.
+        first = run("deploy.yml", app_source=str(source("first")))
+        assert first.returncode == 0, first.stdout[-4000:]
+
+    stretches: list[tuple[str, float, float]] = []
+    with Visitors(host, "/", "/admin/login/", rate=RATE) as visitors, Work(host) as work:
+        for number, step in enumerate(STEPS, start=1):
+            if step == "bad":
+                wait_until(lambda: not draining(host), "every worker is back", seconds=2 * LONG, pause=1)
+            before, began = state(host), clock()
+            if step == "rollback":
+                ran = run("rollback.yml")
+            else:
+                ran = run("deploy.yml", app_source=str(source(f"{step}{number}")))
+            stretches.append((f"{number} {step}", began, clock()))
+            if step == "bad":
+                assert ran.returncode != 0, ran.stdout[-4000:]
+                assert "this release has no workers" in ran.stdout, ran.stdout[-4000:]
+                wait_until(lambda: not draining(host), "every worker is back", seconds=2 * LONG, pause=1)
+                assert state(host) == before
+            else:
+                assert ran.returncode == 0, ran.stdout[-4000:]
+                assert state(host)["current"] != before["current"]
+
+    wait_until(
+        lambda: {ended for ended, _ in work.rows().values()} == {"FINISHED"},
+        lambda: f"every task has ended: {Counter(work.rows().values())}",
+        seconds=2 * LONG + 60,
+        pause=5,
+    )
+    rows, starts = work.rows(), work.starts()
+    table = [row(*stretch, visitors.visits, work) for stretch in stretches]
+    lost = [identity for identity in work.sent if rows.get(identity, ("", 0))[0] != "FINISHED"]
+    twice = {identity for identity, (_, attempt) in rows.items() if attempt != 1}
+    twice |= {identity for identity in work.sent if starts[identity] > 1}
+    alone = [(at, queue) for at, found in work.looks for queue in TASKS if not found[queue]]
+    longest = max(later[0] - earlier[0] for earlier, later in zip(work.looks, work.looks[1:], strict=False))
+    failed = [visit for visit in visitors.visits if visit.status != "200"]
+
+    told = {"tasks": len(work.sent), "lost": len(lost), "twice": len(twice), "alone": len(alone), "failed": len(failed)}
+    report = {"steps": [one._asdict() for one in table], **told}
+    (PROJECT / "build" / "releases-under-load.json").write_text(json.dumps(report, indent=2) + "\n")
+    with capsys.disabled():
+        for line in (Row._fields, *table):
+            sys.stdout.write("\n" + "".join(f"{value!s:>12}" for value in line[:-1]) + f"   {line[-1]}")
+        sys.stdout.write(f"\n{told}, longest time between two looks at the workers {longest:.1f} s\n")
+
+    assert failed == [], f"{Counter(visit.status for visit in failed)}: {failed[:3]}"
+    assert (lost, twice) == ([], set())
+    assert alone == [], f"{Counter(queue for _, queue in alone)} looks found no consumer: {alone[:5]}"
+    assert longest < 1.0 or not ALL, f"for {longest:.1f} s nobody looked"
+    assert sum(starts[identity] for identity in work.sent) == len(work.sent), "a task ended that no worker had started"
