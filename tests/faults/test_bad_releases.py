@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 ANSIBLE = Path(os.environ.get("BAD_RELEASES_ANSIBLE", paths.ANSIBLE))
 
 ENDS_SOON = "\nimport os, threading\nthreading.Timer(5, os._exit, (1,)).start()\n"
+WORKER_ENDS_SOON = """
+import os, threading
+from celery.signals import worker_ready
+
+
+@worker_ready.connect
+def end_soon(**_):
+    threading.Timer(5, os._exit, (1,)).start()
+"""
 
 MIGRATION = """
 from django.db import migrations
@@ -49,7 +58,8 @@ def append(path: str, text: str) -> Callable[[Path], None]:
 
 def ends_soon(app: Path) -> None:
     append("config/wsgi.py", ENDS_SOON)(app)
-    append("config/celery.py", ENDS_SOON)(app)
+    # Workers alone: a management command may take longer.
+    append("config/celery.py", WORKER_ENDS_SOON)(app)
 
 
 def answers_500(app: Path) -> None:
