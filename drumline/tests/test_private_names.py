@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def find(name: str) -> None:
     path, _, parameters = name.partition("(")
     module, _, qualified = path.partition(":")
     found = import_module(module)
+    if hasattr(found, "__path__") and find_spec(f"{module}.{qualified}"):
+        # Of a package, a module is an attribute once somebody has imported it.
+        import_module(f"{module}.{qualified}")
     for part in qualified.split("."):
         owner, found = found, inspect.getattr_static(found, part, None)
         if found is None and inspect.isclass(owner):
