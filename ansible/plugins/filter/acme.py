@@ -169,7 +169,7 @@ def acme_failure(result: dict[str, Any], names: list[str], server: str, dns: str
 def _advice(said: str, names: list[str], server: str, dns: str) -> str:
     """What to do about certbot's output."""
     host = urlsplit(server).netloc
-    for pattern, advice in (*_ADVICE, ("", _SEE_LOG)):
+    for pattern, advice in _ADVICE:
         if re.search(pattern, said, re.IGNORECASE):
             text = _ADVICE_DNS if advice is _ADVICE_HTTP and dns else advice
             return text.format(names=" and ".join(names), server=server, host=host, dns=dns)

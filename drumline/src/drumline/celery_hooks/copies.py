@@ -11,7 +11,7 @@ from celery import Celery, signals
 from celery.app.routes import MapRoute
 from celery.utils.saferepr import saferepr
 
-from drumline.message import Message
+from drumline.message import TRANSIENT, Message
 
 # What Celery sets of a message's headers; whatever else there is was added by a receiver of `before_task_publish`, which is
 # called for each copy.
@@ -21,10 +21,7 @@ HEADERS = {
     "stamps",
 }
 # What a producer is given besides the properties of the message.
-OF_THE_CALL = {
-    *("exchange", "routing_key", "serializer", "compression", "retry", "retry_policy", "delivery_mode", "declare"),
-    *("headers", "timeout", "confirm_timeout"),
-}
+OF_THE_CALL = TRANSIENT | {"exchange", "routing_key", "compression", "delivery_mode", "headers"}
 # What `send_task` is given for one task alone.
 OF_ONE_TASK = {"task_id", "group_index", "producer"}
 # Options with which a copy would not be the same, as one that counts from now.

@@ -34,7 +34,7 @@ def task_lost(
 
 
 def messages_left(task_ids: Collection[UUID]) -> int:
-    """Have the relay publish again what waits of these tasks, whose messages a worker had; return how many that is."""
+    """Have the relay publish what waits of these tasks, whose messages a worker left or no broker took; return how many."""
     ledger = store()
     left = ledger.mark_unpublished(task_ids)
     if left:

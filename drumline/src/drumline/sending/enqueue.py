@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from drumline import conf
 from drumline.broker.publishing import PublishError, RefusedError, breaker, publish
+from drumline.ledger.recovery import messages_left
 from drumline.ledger.store import store
 from drumline.logs import get_logger
 from drumline.message import Message
@@ -106,9 +107,7 @@ def _publish_or_leave(messages: Sequence[Message]) -> None:
 
 def _leave(messages: Sequence[Message]) -> None:
     try:
-        ledger = store()
-        ledger.mark_unpublished([message.id for message in messages])
-        ledger.wake()
+        messages_left([message.id for message in messages])
     except DatabaseError:
         # The relay finds them nevertheless: published, and not in the broker.
         logger.warning("publish_not_recorded", exc_info=True)
