@@ -105,8 +105,8 @@ RELEASES = {
         ("No module named 'config.no_such_urls'", "Nothing that runs was changed"),
     ),
     "static files that cannot be collected": Bad(
-        append("config/settings/production.py", "\nSTATICFILES_DIRS = ['/no/such/folder\\0']\n"),
-        ("collectstatic", "embedded null byte", "Nothing that runs was changed"),
+        append("config/settings/production.py", "\nSTATICFILES_FINDERS = ['config.no_such_finders.F']\n"),
+        ("collectstatic", "No module named 'config.no_such_finders'", "Nothing that runs was changed"),
     ),
     "the second of three migrations": Bad(
         second_of_three_migrations_fails,
