@@ -7,6 +7,7 @@ import shlex
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from drumline_cli import bundle, vault
 from drumline_cli.cli import cli
 from tests.command.conftest import Drumline
 from tests.support.paths import ANSIBLE
+from tests.support.rendering import Playbooks
 
 
 def shown(line: str) -> tuple[dict[str, str], list[str]]:
@@ -97,6 +99,75 @@ def test_a_command_on_hosts_is_shown_with_the_quotes_that_it_needs(
     assert words[0] == "ssh"
     assert "admin@127.0.0.1" in words
     assert command in words[-1]
+
+
+UNITS = json.dumps(
+    [{"unit": "drumline-web@1.service", "load": "loaded", "active": "active", "sub": "running", "description": "Web"}]
+)
+DAYS = "The certificate of the site expires in {} days, on Dec 27 00:00:00 2026 GMT."
+
+
+@pytest.fixture
+def host_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put an ssh first in PATH, at whose other end a host prints a text."""
+
+    def say(text: str) -> None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin/said").write_text(text)
+        (tmp_path / "bin/ssh").write_text(f"#!/bin/sh\ncat {tmp_path}/bin/said\n")
+        (tmp_path / "bin/ssh").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("priority", "days", "level", "code"), [(6, 60, "ok", 0), (4, 20, "warning", 0), (3, 5, "error", 1)]
+)
+@pytest.mark.usefixtures("deployable")
+def test_status_says_when_each_certificate_expires_and_fails_when_one_is_about_to(
+    drumline: Drumline, host_says: Callable[[str], None], *, priority: int, days: int, level: str, code: int
+):
+    authority = "The certificate of the private authority expires in 3000 days."
+    host_says(f"/opt/drumline/releases/3f2a\n{UNITS}\n<{priority}>{DAYS.format(days)}\n<6>{authority}\n")
+
+    answer = drumline("status", "--json")
+    assert answer.code == code, answer.err
+    (host,) = json.loads(answer.out).values()
+    assert host["certificates"] == [
+        {"level": level, "says": DAYS.format(days)},
+        {"level": "ok", "says": authority},
+    ]
+    assert host["release"] == "3f2a"
+    assert [unit["name"] for unit in host["processes"]] == ["drumline-web@1.service"]
+
+    answer = drumline("status")
+    assert answer.code == code
+    assert f"● {DAYS.format(days)}" in answer.out
+    assert (DAYS.format(days) in answer.err) == bool(code)
+
+
+@pytest.mark.usefixtures("deployable")
+def test_status_asks_for_the_certificates_that_the_host_itself_watches(drumline: Drumline, tmp_path: Path):
+    command = shlex.split(drumline("status", "--show").out)[-1].split("; ")[-1]
+    unit = tmp_path / "drumline-certificate.service"
+    watched = [{"name": "the site", "at": str(tmp_path / "missing.crt")}]
+    unit.write_text(
+        Playbooks(tls_watched=watched)
+        .text("tls", ANSIBLE / "roles/tls/templates/drumline-certificate.service")
+        .replace("/usr/local/libexec/", f"{ANSIBLE}/roles/tls/files/")
+    )
+
+    ran = subprocess.run(
+        ["sh", "-c", command.replace("/etc/systemd/system/drumline-certificate.service", str(unit))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.stdout == (
+        f"<3>No certificate of the site found at {tmp_path}/missing.crt. See the journal of the service that should show it.\n"
+    )
 
 
 def test_config_names_the_file_and_the_line_that_count(deployable: Path, drumline: Drumline):

@@ -341,9 +341,9 @@ def _processes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[
 @common
 @click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
 def status(asked: Asked, *, json_: bool) -> None:
-    """Show every process of every host, and its release.
+    """Show every process of every host, its release, and when its certificates expire.
 
-    Exits with 1 if a process has failed.
+    Exits with 1 if a process has failed, or a certificate has expired or is about to.
     """
     operate.status(asked, json_=json_)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +28,12 @@ _SERVERS = {
 }
 _RELEASES = "/opt/drumline/shared/deploys.jsonl"
 _LOCK = "/run/lock/drumline-deploy.json"
-_STATUS = "readlink /opt/drumline/current; systemctl list-units 'drumline-*' --all --no-pager --output=json"
+_RELEASE = "readlink /opt/drumline/current"
+_UNITS = "systemctl list-units 'drumline-*' --all --no-pager --output=json"
+_PROGRAMS = "sudo -n drumline-supervisorctl status"
+# What the host checks daily, now: its unit holds which certificates, and from when one is a warning and an error.
+_CERTIFICATES = 'sh -c "$(sed -n s/^ExecStart=//p /etc/systemd/system/drumline-certificate.service)"'
+_LEVELS = {"3": "error", "4": "warning", "6": "ok"}
 _NEVER_DEPLOYED = "no release"
 
 
@@ -63,11 +69,11 @@ def _show(hosts: Sequence[Host], command: str) -> None:
 
 
 def status(asked: Asked, *, json_: bool) -> None:
-    """Print every unit of every host."""
+    """Print every unit of every host, and when its certificates expire."""
     variables = Variables(asked.project())
     hosts = variables.hosts()
     supervised = variables.values(hosts[0].name)("app_process_manager") == "supervisor"
-    command = "readlink /opt/drumline/current; sudo -n drumline-supervisorctl status" if supervised else _STATUS
+    command = "; ".join((_RELEASE, _PROGRAMS if supervised else _UNITS, _CERTIFICATES))
     if asked.show:
         _show(hosts, command)
         return
@@ -79,27 +85,44 @@ def status(asked: Asked, *, json_: bool) -> None:
         for unit in each["processes"]
         if unit["state"] in {"failed", "FATAL", "BACKOFF"}
     ]
+    ending = [
+        f"{name}: {one['says']}"
+        for name, each in report.items()
+        for one in each["certificates"]
+        if one["level"] == "error"
+    ]
     if json_:
         click.echo(json.dumps(report, indent=2))
     else:
         for name, each in report.items():
-            click.secho(f"{name}  release {each['release']}", bold=True, color=color())
-            for unit in each["processes"]:
-                fine = unit["state"] in {"active", "RUNNING"}
-                mark = click.style("●", fg="green" if fine else "red" if unit in failed else "yellow")
-                click.echo(f"  {mark} {unit['name']:<36} {unit['state']:<10} {unit['detail']}", color=color())
-            if not each["processes"]:
-                click.echo("  nothing is deployed here: drumline setup")
+            _print_status(name, each, failed)
     if failed:
         raise Failure(
             f"{len(failed)} process{'es have' if len(failed) > 1 else ' has'} failed: {', '.join(unit['name'] for unit in failed)}.",
             fix=f"drumline logs {failed[0]['name'].removeprefix('drumline-').removesuffix('.service')}",
             code=Exit.FAILED,
         )
+    if ending:
+        raise Failure(ending[0], fix="drumline logs certificate", code=Exit.FAILED)
+
+
+def _print_status(name: str, report: dict[str, Any], failed: Sequence[dict[str, Any]]) -> None:
+    click.secho(f"{name}  release {report['release']}", bold=True, color=color())
+    for unit in report["processes"]:
+        fine = unit["state"] in {"active", "RUNNING"}
+        mark = click.style("●", fg="green" if fine else "red" if unit in failed else "yellow")
+        click.echo(f"  {mark} {unit['name']:<36} {unit['state']:<10} {unit['detail']}", color=color())
+    if not report["processes"]:
+        click.echo("  nothing is deployed here: drumline setup")
+    colors = {"ok": "green", "warning": "yellow", "error": "red"}
+    for one in report["certificates"]:
+        click.echo(f"  {click.style('●', fg=colors[one['level']])} {one['says']}", color=color())
 
 
 def _status_of(answer: str, *, supervised: bool) -> dict[str, Any]:
-    lines = answer.splitlines()
+    # The journal's priorities mark what says something of a certificate.
+    told = re.findall(r"^<([346])>(.*)$", answer, re.MULTILINE)
+    lines = [line for line in answer.splitlines() if not re.match("<[346]>", line)]
     release = lines[0].rpartition("/")[2] if lines and lines[0].startswith("/") else _NEVER_DEPLOYED
     rest = lines[1:] if release != _NEVER_DEPLOYED else lines
     if supervised:
@@ -115,7 +138,8 @@ def _status_of(answer: str, *, supervised: bool) -> dict[str, Any]:
             for unit in units
             if unit["load"] == "loaded" and unit["unit"].endswith(".service")
         ]
-    return {"release": release, "processes": processes}
+    certificates = [{"level": _LEVELS[level], "says": says} for level, says in told]
+    return {"release": release, "processes": processes, "certificates": certificates}
 
 
 def process_names(found: Project) -> list[str]:
