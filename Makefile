@@ -102,7 +102,7 @@ test-matrix: bootstrap-test ## Run the package over every supported Python, Djan
 	cd drumline && nox $(if $(ONLY),--session 'suite($(ONLY))')
 
 .PHONY: test-projects
-test-projects: bootstrap-test ## Deploy projects that were written without Drumline, each to a test host, in half an hour: ONLY=channels
+test-projects: bootstrap-test ## Deploy projects that were written without Drumline, each to a test host of its own: ONLY=channels
 	pytest tests/projects $(if $(ONLY),-k '$(ONLY)')
 
 .PHONY: coverage
@@ -124,9 +124,10 @@ bench: bootstrap-test ## Run the benchmarks against Celery without the ledger, i
 	python -m bench $(ONLY)
 
 .PHONY: test-all
-test-all: test test-matrix faults test-browser ## And the site on Debian 12 with plain Ansible and without systemd, every role by itself on both, and a browser
+test-all: test test-matrix faults test-browser ## And the site on Debian 12 with plain Ansible and without systemd, two foreign projects, every role by itself on both, and a browser
 	BAD_RELEASES=all RELEASES=all ROTATION=all ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
 	tests/molecule/run test supervisor 13
+	pytest tests/projects/test_first_steps.py tests/projects/test_channels.py
 	for scenario in $(ROLE_SCENARIOS); do for debian in 12 13; do tests/molecule/run test $$scenario $$debian || exit 1; done; done
 
 .PHONY: test-browser

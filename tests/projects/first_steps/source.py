@@ -11,7 +11,8 @@ from tests.support.paths import BIN
 if TYPE_CHECKING:
     from pathlib import Path
 
-REQUIREMENTS = ["celery[redis]", "Django<6", "gunicorn", "psycopg[binary]"]
+# What only a host needs comes by itself.
+REQUIREMENTS = ["celery", "Django<6"]
 FILES = {
     "proj/celery.py": """\
 import os
@@ -47,6 +48,7 @@ def note(path):
 }
 SETTINGS = """
 INSTALLED_APPS += ['demoapp']
+CELERY_TASK_DEFAULT_QUEUE = 'Celery'
 CELERY_TASK_ROUTES = {'demoapp.tasks.note': {'queue': 'HIGH-priority'}}
 CELERY_BEAT_SCHEDULE = {
     'note': {'task': 'demoapp.tasks.note', 'schedule': 1, 'args': ['/var/lib/drumline/scheduled']},
