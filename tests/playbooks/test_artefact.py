@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -388,11 +389,11 @@ def shipped(options: dict[str, Any]) -> Callable[..., dict[str, str]]:
         with artefact.tempfile.TemporaryDirectory() as work:
             build = artefact.Build(options | changes, Path(work), keep=True)
             build.plan()
-            stage = Path(work, "artefact")
+            dependencies = Path(work, "dependencies")
             if "build_commands" in changes:
-                build.add_dependencies(stage)
-            build.add_source(stage)
-            source = stage / "source"
+                build.add_dependencies(dependencies)
+            build.add_source(Path(work, "release"), dependencies)
+            source = Path(work, "release", "source")
             return {
                 str(path.relative_to(source)): f"-> {path.readlink()}" if path.is_symlink() else path.read_text()
                 for path in source.rglob("*")
@@ -471,6 +472,27 @@ def test_build_commands_run_in_a_copy_with_the_dependencies_and_what_they_make_s
 # ---- what is installed
 
 
+def installed_on_a_host(built: dict[str, Any], release: Path, *, alone: bool = False) -> Path:
+    """Install an artefact without network; alone: without its dependencies."""
+    unpacked = release.parent.parent / f"unpacked-{release.name}"
+    for path in [built["path"]] if alone else [built["path"], built["dependencies"]["path"]]:
+        with tarfile.open(path) as tar:
+            tar.extractall(unpacked, filter="tar")
+    environment = {"PATH": "/usr/bin:/bin", "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    subprocess.run([unpacked / "install", release], check=True, env=environment)
+    assert (release / ".venv" / "installed").read_text().strip() == built["dependencies"]["id"]
+    return release
+
+
+def said_by(release: Path) -> str:
+    """What the release's Python says of its packages."""
+    program = (
+        "import framework, driver, onlysource, fromgit, lib; print(framework.VERSION, fromgit.VERSION, lib.VERSION)"
+    )
+    python = release / ".venv" / "bin" / "python"
+    return subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
 def test_a_host_installs_offline_what_was_downloaded_and_what_had_to_be_built(
     project: Path, tmp_path: Path, index: packages.Index, options: dict[str, Any]
 ) -> None:
@@ -487,28 +509,22 @@ def test_a_host_installs_offline_what_was_downloaded_and_what_had_to_be_built(
     (project / "app" / "template.py").write_text("from {{ project_name }} import celery\n")
     commit(project)
 
-    built = artefact.build(options | {"pythons": [python.stdout.strip()]}, check_mode=False)
-    with tarfile.open(built["path"]) as tar:
-        tar.extractall(tmp_path / "unpacked", filter="tar")
-    subprocess.run(
-        [tmp_path / "unpacked" / "install", tmp_path / "release"],
-        check=True,
-        env={"PATH": "/usr/bin:/bin", "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"},
-    )
+    options |= {"pythons": [python.stdout.strip()]}
+    built = artefact.build(options, check_mode=False)
+    assert said_by(installed_on_a_host(built, tmp_path / "releases" / "one")) == "2.0 4.0 1.0\n"
+    assert artefact.build(options, check_mode=False)["changed"] is False
 
-    said = subprocess.run(
-        [
-            tmp_path / "release" / ".venv" / "bin" / "python",
-            "-c",
-            "import framework, driver, onlysource, fromgit, lib; print(framework.VERSION, fromgit.VERSION, lib.VERSION)",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stdout == "2.0 4.0 1.0\n"
-    assert (tmp_path / "release" / ".venv" / "installed").exists()
-    assert artefact.build(options | {"pythons": [python.stdout.strip()]}, check_mode=False)["changed"] is False
+    (project / "app" / "manage.py").write_text("print('two')\n")
+    commit(project)
+    other = artefact.build(options, check_mode=False)
+    assert other["id"] != built["id"]
+    assert other["dependencies"] == built["dependencies"], "the source alone is another one"
+    second = installed_on_a_host(other, tmp_path / "releases" / "two", alone=True)
+    shutil.rmtree(tmp_path / "releases" / "one")
+    assert said_by(second) == "2.0 4.0 1.0\n", "the dependencies of a release beside it serve, and outlive that one"
+    assert (second / "manage.py").read_text() == "print('two')\n"
+    left = subprocess.run(["grep", "-rlI", "releases/one", second], capture_output=True, text=True, check=False).stdout
+    assert left == "", "nothing names the folder of the other release"
 
 
 def test_a_release_ships_the_python_that_the_project_asks_for(
@@ -550,13 +566,13 @@ def test_a_release_ships_the_python_that_the_project_asks_for(
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS_JSON_URL", str(tmp_path / "downloads.json"))
 
     built = artefact.build(options | {"pythons": ["3.9.1"], "python": f"3.{minor}"}, check_mode=False)
-    with tarfile.open(built["path"]) as tar:
-        tar.extractall(tmp_path / "unpacked", filter="tar")
-    subprocess.run([tmp_path / "unpacked" / "install", tmp_path / "release"], check=True, env={"PATH": "/usr/bin:/bin"})
+    first = installed_on_a_host(built, tmp_path / "releases" / "one")
+    assert (first / ".venv" / "bin" / "python").readlink().is_relative_to(first / ".python")
 
-    started = (tmp_path / "release" / ".venv" / "bin" / "python").readlink()
-    assert started.is_relative_to(tmp_path / "release" / ".python")
-    assert (tmp_path / "release" / ".venv" / "installed").exists()
+    other = artefact.build(options | {"root": "", "pythons": ["3.9.1"], "python": f"3.{minor}"}, check_mode=False)
+    second = installed_on_a_host(other, tmp_path / "releases" / "two", alone=True)
+    assert (second / ".venv" / "bin" / "python").readlink().is_relative_to(second / ".python"), "it has its own Python"
+    assert f"home = {second}/.python/bin" in (second / ".venv" / "pyvenv.cfg").read_text()
     assert artefact.build(options | {"python": f"3.{minor}"}, check_mode=True)["changed"] is False
 
 

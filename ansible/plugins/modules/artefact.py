@@ -7,12 +7,14 @@ DOCUMENTATION = """
 module: artefact
 short_description: Build what a host needs to install a project without reaching any index
 description:
-  - Runs on the controller. Packs the project's source, its dependencies as wheels for the hosts' Python, each with its hash,
-    and the installer into one tar file. What has no wheel, comes from git or lies in the checkout is built into one.
+  - Runs on the controller. Packs the project's source into one tar file, and its dependencies as wheels for the hosts' Python,
+    each with its hash, with the installer into another, which changes seldom and is a hundred times as large. What has no
+    wheel, comes from git or lies in the checkout is built into one.
   - Dependencies are read from uv.lock, poetry.lock, Pipfile.lock, pylock.toml, requirements files or pyproject.toml. What
     is not locked there is resolved and locked with hashes, and the lock is kept beside the artefact.
-  - The tar file holds a program, install, that lays it out in a folder of a host; .venv/installed is its last word there.
-  - The id is a digest of all that goes into it, so the same content is the same artefact and is built once.
+  - The first holds a program, install, that lays both out in a folder of a host; .venv/installed, which names the
+    dependencies, is its last word there. Where a folder beside it has the same dependencies, it needs the first alone.
+  - The id is a digest of all that goes into both, so the same content is the same artefact and is built once.
 options:
   source: {description: Checkout of the project., type: path, required: true}
   ref: {description: Commit to take from the checkout; empty takes the working tree as it stands., type: str, default: ""}
@@ -66,9 +68,13 @@ EXAMPLES = """
 
 RETURN = """
 changed: {description: Whether it was built; false when it was there., type: bool, returned: always}
+dependencies:
+  description: The dependencies, by the digest C(id) of all that goes into them and the C(path) of their tar file on the controller.
+  type: dict
+  returned: always
 id: {description: Digest of all that goes into it., type: str, returned: always}
 notes: {description: What the operator should know about it., type: list, elements: str, returned: always}
-path: {description: The tar file on the controller., type: str, returned: always}
+path: {description: The tar file on the controller that holds all but the dependencies., type: str, returned: always}
 revision: {description: Commit of the source and whether the tree differs from it., type: str, returned: always}
 """
 
@@ -100,22 +106,46 @@ _INSTALL = """\
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 target=${1:?"usage: install FOLDER"}
+dependencies=$(cat "$here/dependencies")
 umask 022
 rm -rf "$target"
 mkdir -p "$target"
+target=$(readlink -f "$target")
 if [ -d "$here/source" ]; then cp -R "$here/source/." "$target/"; fi
-python=/usr/bin/python3
-if [ -d "$here/python" ]; then
-    cp -R "$here/python" "$target/.python"
-    python=$target/.python/bin/python3
+
+beside=
+for installed in "$(dirname "$target")"/*/.venv/installed; do
+    if grep -qxF "$dependencies" "$installed" 2>/dev/null; then beside=${installed%/.venv/installed}; fi
+done
+if [ -n "$beside" ]; then
+    # Hard links: nothing writes there, and each outlives the removal of the other.
+    for folder in .python .venv; do
+        if [ -d "$beside/$folder" ]; then cp -al "$beside/$folder" "$target/"; fi
+    done
+    rm "$target/.venv/installed"
+    # A file that is edited or linked anew is no longer shared.
+    for file in $(grep -rlIF "$beside/" "$target/.venv/bin" "$target/.venv/pyvenv.cfg"); do
+        sed -i "s|$beside/|$target/|g" "$file"
+    done
+    find "$target/.venv/bin" -lname "$beside/*" | while read -r link; do
+        to=$(readlink "$link")
+        ln -sfn "$target${to#"$beside"}" "$link"
+    done
+else
+    python=/usr/bin/python3
+    if [ -d "$here/python" ]; then
+        cp -R "$here/python" "$target/.python"
+        python=$target/.python/bin/python3
+    fi
+    release=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$here/uv" venv --quiet --offline --no-cache --python="$python" "$target/.venv"
+    "$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --no-deps --link-mode=copy \\
+        --compile-bytecode --find-links="$here/wheels" --python="$target/.venv/bin/python" \\
+        --requirement="$here/requirements-$release.txt"
 fi
-release=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-"$here/uv" venv --quiet --offline --no-cache --python="$python" "$target/.venv"
-"$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --no-deps --link-mode=copy --compile-bytecode \\
-    --find-links="$here/wheels" --python="$target/.venv/bin/python" --requirement="$here/requirements-$release.txt"
 # Files that are templates of code do not compile. What is imported and does not is found by the checks.
 "$target/.venv/bin/python" -m compileall -q -x '\\.venv|\\.python|node_modules' "$target" >/dev/null 2>&1 || :
-touch "$target/.venv/installed"
+echo "$dependencies" >"$target/.venv/installed"
 """
 _UV = Path(sysconfig.get_path("scripts"), "uv")
 _LOG_BYTES = 1_000_000
@@ -178,22 +208,22 @@ class Build:
         """Decide about every file that goes in, and name the artefact by them."""
         self.source = checkout.entries(self.tree, self.top) if self.top else {}
         self.selections = {target: self.resolver.select(target) for target in self.targets}
-        versions = "-".join(target.python for target in self.targets)
+        hosts = "-".join([*(target.python for target in self.targets), self.options["machine"]])
+        self.dependencies = self._dependencies()
         identity = self._identity()
-        self.path = self.place.dest / f"{identity}-{versions}-{self.options['machine']}.tar"
+        self.path = self.place.dest / f"{identity}-{hosts}.tar"
+        self.dependencies_path = self.place.dest / f"dependencies-{self.dependencies}-{hosts}.tar"
         return {
             "id": identity,
             "path": str(self.path),
+            "dependencies": {"id": self.dependencies, "path": str(self.dependencies_path)},
             "revision": self.tree.revision,
             "notes": [*self.tree.notes, *self.resolver.notes],
-            "changed": not self.path.exists(),
+            "changed": not (self.path.exists() and self.dependencies_path.exists()),
         }
 
-    def _identity(self) -> str:
-        options = self.options
-        digest = hashlib.sha256()
-        asked = ["python", "build_commands", "build_environment", "build_leftovers", "build_constraints"]
-        digest.update(json.dumps([options[name] for name in asked], sort_keys=True).encode())
+    def _dependencies(self) -> str:
+        digest = self._digest(["python", "build_constraints"])
         folders: dict[str, tuple[Path, list[Path]]] = {}
         for target, selection in self.selections.items():
             for package, artifact in selection:
@@ -209,32 +239,41 @@ class Build:
                 digest.update(f"{target.short} {package.name} {package.version} {what}\n".encode())
         for folder, names in folders.values():
             _add(digest, {name: folder / name for name in names})
+        return str(digest.hexdigest()[:12])
+
+    def _identity(self) -> str:
+        options = self.options
+        digest = self._digest(["build_commands", "build_environment", "build_leftovers"])
+        digest.update(self.dependencies.encode())
         _add(digest, self.source)
         if options["build_commands"] and self.top:
             # They may read what does not ship.
             _add(digest, checkout.entries(self.tree, self.tree.path))
-        return digest.hexdigest()[:12]
+        return str(digest.hexdigest()[:12])
+
+    def _digest(self, names: list[str]) -> Any:
+        return hashlib.sha256(json.dumps([self.options[name] for name in names], sort_keys=True).encode())
 
     def pack(self) -> None:
-        """Build the artefact."""
-        stage = self.place.work / "artefact"
-        self.add_dependencies(stage)
-        self.add_source(stage)
-        self._add_uv(stage / "uv")
-        (stage / "install").write_text(_INSTALL)
-        (stage / "install").chmod(0o755)
-        self.place.dest.mkdir(parents=True, exist_ok=True)
-        # Another run may be building the same.
-        handle, partial = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.place.dest)
-        with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
-            for entry in sorted(stage.iterdir()):
-                tar.add(entry, arcname=entry.name)
-        Path(partial).chmod(0o644)
-        Path(partial).rename(self.path)
+        """Build what is not there."""
+        dependencies, release = self.place.work / "dependencies", self.place.work / "release"
+        # The build commands run with them.
+        if self.options["build_commands"] or not self.dependencies_path.exists():
+            self.add_dependencies(dependencies)
+        if not self.path.exists():
+            release.mkdir()
+            self.add_source(release, dependencies)
+            (release / "dependencies").write_text(f"{self.dependencies}\n")
+            (release / "install").write_text(_INSTALL)
+            (release / "install").chmod(0o755)
+            _pack(release, self.path)
+        if not self.dependencies_path.exists():
+            _pack(dependencies, self.dependencies_path)
 
     def add_dependencies(self, stage: Path) -> None:
         """Collect Python, the wheels and what installs them."""
         stage.mkdir()
+        self._add_uv(stage / "uv")
         if self.shipped:
             self.shipped.ship(stage / "python")
             self._find_interpreters()
@@ -243,14 +282,14 @@ class Build:
             lock = collector.collect(selection, target, stage / "wheels")
             (stage / f"requirements-{target.short}.txt").write_text(lock)
 
-    def add_source(self, stage: Path) -> None:
+    def add_source(self, stage: Path, dependencies: Path) -> None:
         """Lay out the folder that ships, as the build commands leave it."""
         if self.top:
-            found = self._run_commands(stage) if self.options["build_commands"] else self.source
+            found = self._run_commands(dependencies) if self.options["build_commands"] else self.source
             (stage / "source").mkdir(parents=True)
             checkout.lay_out(found, stage / "source")
 
-    def _run_commands(self, stage: Path) -> dict[Path, Path | str]:
+    def _run_commands(self, dependencies: Path) -> dict[Path, Path | str]:
         self.place.require_packages()
         target = self.targets[-1]
         python = self.place.interpreters.get(target.short)
@@ -259,8 +298,8 @@ class Build:
                 f"app_build_commands ran with the controller's Python {sys.version.split()[0]}, since it has no "
                 f"{target.short}. To have that: uv python install {target.short}"
             )
-        lock = (stage / f"requirements-{target.short}.txt").read_text()
-        venv = commands.environment(lock, stage / "wheels", python or Path(sys.executable), self.place)
+        lock = (dependencies / f"requirements-{target.short}.txt").read_text()
+        venv = commands.environment(lock, dependencies / "wheels", python or Path(sys.executable), self.place)
         steps = commands.Steps(
             self.options["build_commands"],
             {name: str(value) for name, value in self.options["build_environment"].items()},
@@ -282,6 +321,17 @@ class Build:
             name = next(name for name in wheel.namelist() if name.endswith(".data/scripts/uv"))
             program.write_bytes(wheel.read(name))
         program.chmod(0o755)
+
+
+def _pack(stage: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Another run may be building the same.
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for entry in sorted(stage.iterdir()):
+            tar.add(entry, arcname=entry.name)
+    Path(partial).chmod(0o644)
+    Path(partial).rename(path)
 
 
 def _add(digest: Any, found: dict[Path, Path | str]) -> None:
