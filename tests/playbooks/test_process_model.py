@@ -119,12 +119,18 @@ def test_two_beat_hosts_are_refused_unless_the_model_asks_for_two() -> None:
     assert process_model.fleet_problems([host | {"beat_hosts": 2} for host in two], QUEUES) == []
 
 
-def test_workers_restart_one_instance_of_each_queue_at_a_time() -> None:
-    kinds = {"worker": {"group": "worker", "queues": True, "command": "celery", "ready": "notify", "stop": 30}}
-    workers = process_model.processes(kinds, ["worker"], QUEUES, ["high", "low"])
-    assert process_model.restart_waves(workers) == [
+def test_workers_restart_one_instance_of_each_queue_at_a_time_and_before_what_sends_tasks() -> None:
+    kinds = {
+        "web": {"group": "worker", "command": "gunicorn", "socket": "web", "instances": ["1", "2"], "memory_mb": 1},
+        "worker": {"group": "worker", "queues": True, "command": "celery", "ready": "notify", "stop": 30},
+        "beat": {"group": "worker", "command": "celery beat", "memory_mb": 1},
+    }
+    model = process_model.processes(kinds, list(kinds), QUEUES, ["high", "low"])
+    assert process_model.restart_waves(model) == [
         ["drumline-worker@high-1.service", "drumline-worker@low-1.service"],
         ["drumline-worker@high-2.service", "drumline-worker@low-2.service"],
+        ["drumline-web.socket", "drumline-web@1.service", "drumline-beat.service"],
+        ["drumline-web@2.service"],
     ]
 
 

@@ -183,22 +183,25 @@ def _process(name: str, kind: Kind, number: int, numbers: dict[str, Any]) -> dic
 
 
 def restart_waves(processes: list[dict[str, Any]], manager: str = "systemd") -> list[list[str]]:
-    """Units or programs in the order of their restart: of each kind the first instance of every queue, then the second."""
-    waves: dict[tuple[str, int], list[str]] = {}
+    """Units or programs in the order of their restart: the first instance of every queue, then the second, then the others.
+
+    What sends tasks comes after the workers, since an older worker does not know every task of a newer release.
+    """
+    waves: dict[tuple[bool, int], list[str]] = {}
     for process in processes:
-        kind, number = process["kind"], process["number"]
+        number = process["number"]
         if number == 0:
             continue
-        wave = waves.setdefault((kind, number), [])
+        is_sender = not process["numbers"]
+        wave = waves.setdefault((is_sender, number), [])
         if process["socket"] and number == 1:
             # What holds the socket comes first; supervisor's holder is a member of its own.
             if manager == "systemd":
-                wave.append(f"drumline-{kind}.socket")
+                wave.append(f"drumline-{process['kind']}.socket")
             else:
-                waves[kind, 0] = [f"{kind}:{kind}-0"]
+                waves.setdefault((is_sender, 0), []).append(f"{process['kind']}:{process['kind']}-0")
         wave.append(process["unit" if manager == "systemd" else "program"])
-    order = list(dict.fromkeys(kind for kind, _ in waves))
-    return [waves[key] for key in sorted(waves, key=lambda key: (order.index(key[0]), key[1]))]
+    return [waves[key] for key in sorted(waves)]
 
 
 def queues_with_stand_in(processes: list[dict[str, Any]], patience: int, memory_mb: int) -> list[str]:
