@@ -180,9 +180,20 @@ def keys(values: dict[str, Any], described: tuple[tuple[str, str], ...]) -> Iter
             # What few give, or at length, is read where it is given.
             short = len(given) == len(values) and all("{" not in str(value) for value in given.values())
             default = code(", ".join(f"{name}: {as_text(value)}" for name, value in given.items())) if short else ""
-            # A number that follows from another is written as an expression.
-            kind = next((kind_of(value) for value in given.values() if "{{" not in str(value)), "int")
+            kind = next(
+                (kind_of(value) for value in given.values() if not (isinstance(value, str) and "{{" in value)),
+                meant(meaning),
+            )
             yield Variable(f"<name>.{key}", kind, default, sentence(meaning))
+
+
+def meant(meaning: str) -> str:
+    """Return the type of what no default shows, by how its description begins."""
+    if meaning.startswith("["):
+        return "list"
+    return (
+        "int" if meaning.startswith(("seconds", "memory", "PostgreSQL connections", "further connections")) else "str"
+    )
 
 
 def roles() -> list[Path]:

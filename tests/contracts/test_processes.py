@@ -92,6 +92,7 @@ def test_every_instance_of_the_model_has_its_environment_its_limits_and_a_place_
             assert f"drumline-worker@{name}.service" in wanted
             assert environment(service_files[f"/etc/drumline/worker/{name}.env"]) == {
                 "QUEUE": queue,
+                "POOL": "prefork",
                 "CONCURRENCY": str(numbers["concurrency"]),
                 "PREFETCH": str(numbers["prefetch"]),
                 "SOFT_TIME_LIMIT": str(numbers["soft_time_limit"]),

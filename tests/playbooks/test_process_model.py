@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from drumline.celery_hooks import pools
 from tests.support.paths import ANSIBLE
 from tests.support.rendering import load
 
@@ -71,6 +72,33 @@ def test_a_queue_whose_name_cannot_be_a_unit_is_refused() -> None:
 def test_a_queue_name_that_a_command_line_would_read_otherwise_is_refused(name: str) -> None:
     [problem] = process_model.queue_problems(queues(queue=name), 2160)
     assert f"app_queues.high.queue is {name!r}" in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pool": "eventlet"}, "app_queues.high.pool is 'eventlet'. Known pools are prefork, threads, gevent, solo."),
+        ({"pool": "solo"}, "app_queues.high has the pool solo, which runs one task at once. Set concurrency: 1"),
+    ],
+)
+def test_a_pool_that_cannot_work_is_refused(changes: dict[str, Any], said: str) -> None:
+    [problem] = process_model.queue_problems(queues(**changes), 2160)
+    assert problem.startswith(said)
+
+
+def test_a_queue_may_have_the_pools_that_the_package_supports() -> None:
+    assert set(process_model.POOLS) == set(pools.SUPPORTED.values())
+
+
+def test_each_queue_has_a_pool_of_its_own() -> None:
+    threads = queues(pool="threads")
+    workers = process_model.processes(KINDS, ["worker"], threads, ["high", "low"])
+
+    assert process_model.queue_problems(threads, 2160) == []
+    assert {worker["numbers"]["key"]: worker["numbers"]["pool"] for worker in workers} == {
+        "high": "threads",
+        "low": "prefork",
+    }
 
 
 def test_two_entries_for_one_queue_are_refused() -> None:

@@ -26,6 +26,8 @@ _NUMBERS = (
     "memory_mb",
     "cpu_weight",
 )
+# Celery's pools in which the ledger's guarantees hold; the first is the default.
+POOLS = ("prefork", "threads", "gevent", "solo")
 # Of what a kind of process need not say.
 _DEFAULTS: Kind = {
     "calendar": "",
@@ -57,8 +59,8 @@ _TIMER: Kind = {
     "memory_mb": 256,
     "connections": 1,
     "sandbox": ["caller"],
+    "timeout": 3600,
 }
-_TIMER |= {"timeout": 3600}
 _KNOWN = {*_DEFAULTS, *("command", "connections", "connections_per_task", "development", "group", "instances")}
 _KNOWN |= {"memory_mb", "queues", "ready", "stop"}
 _HIGHEST_CPU_WEIGHT = 10000
@@ -71,11 +73,18 @@ def worker_instances(
 ) -> list[dict[str, Any]]:
     """One entry for each worker unit of a host.
 
-    It has its queue's numbers, `key` (the queue's in app_queues), `queue` (its name at the broker), `number` and `name`
-    (high-1). The instance 0 of a queue in `stand_ins` is its stand-in.
+    It has its queue's numbers and `pool`, `key` (the queue's in app_queues), `queue` (its name at the broker), `number` and
+    `name` (high-1). The instance 0 of a queue in `stand_ins` is its stand-in.
     """
     return [
-        {**queues[key], "key": key, "queue": queue_name(key, queues), "number": number, "name": f"{key}-{number}"}
+        {
+            **queues[key],
+            "key": key,
+            "queue": queue_name(key, queues),
+            "pool": queues[key].get("pool", POOLS[0]),
+            "number": number,
+            "name": f"{key}-{number}",
+        }
         for key in served
         for number in range(0 if key in (stand_ins or ()) else 1, queues[key]["instances"] + 1)
     ]
@@ -257,11 +266,12 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
                 f"app_queues has the key {name!r}. Unit names contain it: use lower-case letters, digits and _, and give"
                 f" the queue's own name beside it: {_key(name)}: {{queue: {name}, ...}}."
             )
-        problems += _unknown_key(f"app_queues.{name}", queue, ["queue", *_NUMBERS])
+        problems += _unknown_key(f"app_queues.{name}", queue, ["queue", "pool", *_NUMBERS])
         if _NAME.fullmatch(name) and not _QUEUE_NAME.fullmatch(queue_name(name, queues)):
             problems.append(
                 f"app_queues.{name}.queue is {queue['queue']!r}. Workers are started with it: use letters, digits and _ . : / @ + -."
             )
+        problems += _pool_problems(name, queue)
         wrong = [
             f"app_queues.{name}.{key} is {queue.get(key, 'missing')}. It must be a whole number of at least 1."
             for key in _NUMBERS
@@ -283,6 +293,17 @@ def queue_problems(queues: dict[str, Queue], visibility_timeout: int) -> list[st
                     f" < drain_timeout < app_visibility_timeout. Lower the first or raise the second."
                 )
     return problems
+
+
+def _pool_problems(name: str, queue: Queue) -> list[str]:
+    pool = queue.get("pool", POOLS[0])
+    if pool not in POOLS:
+        return [f"app_queues.{name}.pool is {pool!r}. Known pools are {', '.join(POOLS)}."]
+    if pool == "solo" and queue.get("concurrency") != 1:
+        return [
+            f"app_queues.{name} has the pool solo, which runs one task at once. Set concurrency: 1, or another pool."
+        ]
+    return []
 
 
 def _key(name: str) -> str:
