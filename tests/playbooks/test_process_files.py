@@ -199,6 +199,45 @@ def test_a_daemon_that_the_project_no_longer_has_is_stopped_and_what_a_timer_sta
     assert FILES["ran"](["daemon-bot RUNNING", "stranger RUNNING"], {}) == ["daemon-bot"]
 
 
+def test_an_exception_from_the_sandbox_is_set_after_it_with_its_reason_and_for_its_kind_alone() -> None:
+    exception = {"process": "importer", "set": "MemoryDenyWriteExecute=no", "reason": "numba compiles while it runs"}
+    kinds = MODEL["with_exceptions"]({"importer": IMPORTER, "other": IMPORTER}, [exception])
+    rendered = units(processes(**kinds))
+
+    assert rendered["drumline-importer.service.d/30-exceptions.conf"].endswith(
+        "[Service]\n# numba compiles while it runs\nMemoryDenyWriteExecute=no\n"
+    )
+    assert "=" not in rendered["drumline-other.service.d/30-exceptions.conf"], (
+        "there also without any, or none could go"
+    )
+
+
+def test_what_is_wrong_with_an_exception_from_the_sandbox_is_said() -> None:
+    right = {"process": "importer", "set": "MemoryDenyWriteExecute=no", "reason": "numba"}
+
+    def problems(manager: str = "systemd", **changes: Any) -> list[str]:
+        given = {key: value for key, value in (right | changes).items() if value is not None}
+        said: list[str] = MODEL["exception_problems"](
+            [given], {"importer": IMPORTER}, "PrivateTmp=yes\nMemoryDenyWriteExecute=yes\n", manager
+        )
+        return said
+
+    assert problems() == []
+    for said, changes in {
+        "app_sandbox_exceptions[0].process is 'imporetr'. Kinds of process are importer.": {"process": "imporetr"},
+        "[0].set is 'User=root'. It must be DIRECTIVE=VALUE, of MemoryDenyWriteExecute, PrivateTmp.": {
+            "set": "User=root"
+        },
+        "[0].set is 'PrivateTmp'.": {"set": "PrivateTmp"},
+        "[0].reason is 'missing'.": {"reason": None},
+        "[0].reason is 'a\\nUser=root'. Write it as text in one line.": {"reason": "a\nUser=root"},
+        "[0] has the unknown key why.": {"why": "numba"},
+        "needs app_process_manager: systemd": {"manager": "supervisor"},
+    }.items():
+        [problem] = problems(**changes)
+        assert said in problem
+
+
 def test_what_is_wrong_with_a_daemon_or_a_timer_is_said() -> None:
     problems = MODEL["own_problems"]({"Bot": {"comand": "x"}}, {"clean": {"command": "x"}}, "supervisor")
 

@@ -120,6 +120,9 @@ def unit_files(
             unit(path, template, process=as_unit, **({"i": " %i"} if "@" in name else {"i": ""}))
         for dropin in process["sandbox"]:
             unit(f"{name}.d/20-{dropin}.conf", f"drumline-{dropin}.conf", process=as_unit)
+        # Written without any, too: what is newer than its process restarts it, and a file that is gone is not.
+        exceptions = "\n".join(f"# {one['reason']}\n{one['set']}" for one in process["exceptions"])
+        unit(f"{name}.d/30-exceptions.conf", "drumline-exceptions.conf", exceptions=exceptions)
     for process in processes:
         if process["numbers"]:
             kind, queue = process["kind"], process["numbers"]["key"]
@@ -246,6 +249,7 @@ def owned_files(kinds: dict[str, dict[str, Any]], processes: list[str] | None = 
     """
     found = [
         *_COMMON_FILES,
+        f"{_UNITS}/drumline-*.service.d/30-exceptions.conf",
         *(f"{_UNITS}/drumline-{own}-*.{suffix}" for own in _OWN for suffix in ("service", "timer")),
     ]
     found += [f"{_ENVIRONMENTS}/{own}-*.env" for own in _OWN]

@@ -31,6 +31,7 @@ POOLS = ("prefork", "threads", "gevent", "solo")
 # Of what a kind of process need not say.
 _DEFAULTS: Kind = {
     "calendar": "",
+    "exceptions": [],
     "environment": ["app", "secrets"],
     "needs": "",
     # After a boot all start at once, and on a slow host ending a start that is under way would only begin it again.
@@ -146,6 +147,39 @@ def with_own(kinds: dict[str, Kind], daemons: dict[str, Kind], timers: dict[str,
         kind = {**_TIMER, **given}
         own[f"timer-{name}"] = kind | {"ready_within": kind.pop("timeout")}
     return {**kinds, **own}
+
+
+def with_exceptions(kinds: dict[str, Kind], exceptions: list[dict[str, str]]) -> dict[str, Kind]:
+    """The kinds of process, each with the exceptions from the sandbox that are made for it."""
+    return {
+        name: kind | {"exceptions": [one for one in exceptions if one.get("process") == name]}
+        for name, kind in kinds.items()
+    }
+
+
+def exception_problems(
+    exceptions: list[dict[str, str]], kinds: dict[str, Kind], sandbox: str, manager: str
+) -> list[str]:
+    """What is wrong with the exceptions from the sandbox, whose text tells the directives that may be set."""
+    if exceptions and manager != "systemd":
+        return [
+            "app_sandbox_exceptions needs app_process_manager: systemd. All programs of supervisor share one sandbox."
+        ]
+    directives = sorted(set(re.findall(r"^([A-Z]\w+)=", sandbox, flags=re.MULTILINE)))
+    problems = []
+    for number, one in enumerate(exceptions):
+        at = f"app_sandbox_exceptions[{number}]"
+        problems += _unknown_key(at, one, ["process", "set", "reason"])
+        problems += [
+            f"{at}.{key} is {one.get(key, 'missing')!r}. Write it as text in one line."
+            for key in ("process", "set", "reason")
+            if not isinstance(one.get(key), str) or not one[key].strip() or "\n" in one[key]
+        ]
+        if one.get("process") not in kinds:
+            problems.append(f"{at}.process is {one.get('process')!r}. Kinds of process are {', '.join(kinds)}.")
+        if str(one.get("set")).partition("=")[0] not in directives or "=" not in str(one.get("set")):
+            problems.append(f"{at}.set is {one.get('set')!r}. It must be DIRECTIVE=VALUE, of {', '.join(directives)}.")
+    return problems
 
 
 def own_problems(daemons: dict[str, Kind], timers: dict[str, Kind], manager: str) -> list[str]:
@@ -412,6 +446,7 @@ class FilterModule:
         return {
             "fleet_host": fleet_host,
             "fleet_problems": fleet_problems,
+            "exception_problems": exception_problems,
             "kind_problems": kind_problems,
             "kinds_on": lambda kinds, groups, ledger=True: kinds_on(kinds, groups, ledger=ledger),
             "number_problems": lambda values, name, keys: number_problems(name, values, keys),
@@ -424,5 +459,6 @@ class FilterModule:
             "restart_waves": restart_waves,
             "served_only_by": served_only_by,
             "stand_ins": stand_ins,
+            "with_exceptions": with_exceptions,
             "with_own": with_own,
         }
