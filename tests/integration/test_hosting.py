@@ -182,3 +182,21 @@ def test_by_one_variable_a_killed_workers_task_runs_again_the_schedule_is_kept_a
     asked = f"{client}; print([c.get(p).status_code for p in ('/livez', '/_drumline/staff', '/other')],"
     asked += " c.get('/other', headers={'X-Forwarded-Proto': 'https'}).wsgi_request.is_secure())"
     assert project.manage("shell", "--command", asked).strip().endswith("[200, 401, 404] True")
+
+
+def test_settings_in_the_class_of_a_configuration_are_hosted_whoever_reads_them(hosted):
+    project = hosted(ledger=True)
+    path = project.folder / "site1/settings.py"
+    body = "".join(f"    {line}\n" for line in path.read_text().splitlines() if not line.startswith(("import", "from")))
+    head = "from pathlib import Path\nfrom configurations import Configuration\n\nclass Production(Configuration):\n"
+    path.write_text(head + body + "    TITLE = property(lambda self: 'of the class')\n")
+    project.env["DJANGO_CONFIGURATION"] = "Production"
+    asked = (
+        "from django.conf import settings; print(settings.TITLE, settings.DEBUG, 'drumline' in settings.INSTALLED_APPS)"
+    )
+
+    assert project.manage("shell", "--command", asked).strip().endswith("of the class False True")
+    # Its own way to begin looks for the class in the module that Django names.
+    manage = project.folder / "manage.py"
+    manage.write_text(manage.read_text().replace("django.core.management", "configurations.management"))
+    assert project.manage("shell", "--command", asked).strip().endswith("of the class False True")

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from celery import Celery
 from django.core.exceptions import ImproperlyConfigured
 
 SETTINGS_MODULE = "HOSTED_SETTINGS_MODULE"
+CONFIGURATION = "DJANGO_CONFIGURATION"
 CELERY = "HOSTED_CELERY"
 OVERRIDES = "HOSTED_SETTINGS"
 LEDGER = "HOSTED_LEDGER"
@@ -28,6 +30,26 @@ def settings_module() -> str:
             f"{SETTINGS_MODULE} is not set: drumline.hosting.settings adds to the project's own settings, and needs their name."
         )
     return name
+
+
+def configuration() -> str:
+    """Return the class that holds the settings of a project with django-configurations; empty for another one."""
+    return os.environ.get(CONFIGURATION, "")
+
+
+def settings() -> ModuleType:
+    """Import the project's own settings module."""
+    name = settings_module()
+    if not configuration():
+        return import_module(name)
+    # It fills a module from its class when that one is imported which Django's variable names.
+    import_module("configurations.importer").install()
+    hosted = os.environ["DJANGO_SETTINGS_MODULE"]
+    os.environ["DJANGO_SETTINGS_MODULE"] = name
+    try:
+        return import_module(name)
+    finally:
+        os.environ["DJANGO_SETTINGS_MODULE"] = hosted
 
 
 def overrides() -> dict[str, Any]:

@@ -5,7 +5,6 @@ nothing.
 """
 
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,7 +16,7 @@ STAFF = "drumline.hosting.middleware.StaffMiddleware"
 
 @cache
 def _hosted() -> dict[str, Any]:
-    own = import_module(project.settings_module())
+    own = project.settings()
     values = {name: getattr(own, name) for name in dir(own) if name.isupper()}
     values |= project.overrides()
     # A project may write either.
@@ -49,11 +48,23 @@ def _add_ledger(apps: list[str], middleware: list[str]) -> None:
         middleware.insert(0, HEALTH)
 
 
+class Configured:
+    """What django-configurations asks this module for, whose settings the project's own class has set already."""
+
+    @staticmethod
+    def pre_setup() -> None:
+        """Do nothing."""
+
+    setup = post_setup = pre_setup
+
+
 def __dir__() -> list[str]:
     return sorted(_hosted())
 
 
 def __getattr__(name: str) -> Any:
+    if name == project.configuration():
+        return Configured
     if not name.isupper() or name not in _hosted():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _hosted()[name]
