@@ -44,6 +44,11 @@ def with_settings(text: str) -> dict[str, str]:
             "out/static",
         ),
         (
+            "from pathlib import Path\nSTATIC_ROOT = Path(__file__).resolve().parents[1] / 'collected'",
+            "app_static_root",
+            "collected",
+        ),
+        (
             "BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))\nMEDIA_ROOT = os.path.join(BASE, 'media')",
             "app_media_root",
             "media",
@@ -55,15 +60,34 @@ def with_settings(text: str) -> dict[str, str]:
             ["log"],
         ),
         ("LOGGING = {'handlers': {'file': {'filename': '/var/log/a.log'}}}", "app_writable", None),
-        ("HOOK = os.environ['HOOK_NAME']", "app_env", {"HOOK_NAME": ""}),
+        ("HOOK = os.environ['HOOK_NAME']", "app_env", {"HOOK_NAME": None}),
         ("ALLOWED_HOSTS = [urlparse(SITE).hostname]", "app_settings", {"ALLOWED_HOSTS": "{{ app_site_names }}"}),
         ("ALLOWED_HOSTS = [os.environ['NAME']]", "app_settings", None),
+        ("ALLOWED_HOSTS = os.environ.get('HOSTS', '').split(',')", "app_environment", {"HOSTS": "{hosts}"}),
+        ("ALLOWED_HOSTS = os.environ['ALLOWED_HOSTS'].split()", "app_settings", {"ALLOWED_HOSTS": "{{ app_site_names }}"}),
+        ("DEBUG = bool(os.environ.get('DEBUG', default=0))", "app_environment", {"DEBUG": ""}),
+        ("DEBUG = bool(os.environ.get('DEBUG', default=0))", "app_settings", {"DEBUG": False}),
+        ("DEBUG = int(os.environ.get('APP_DEBUG', 1))", "app_environment", {"APP_DEBUG": "0"}),
+        ("DEBUG = os.environ.get('DEBUG') == '1'", "app_environment", None),
+        ("CELERY_RESULT_BACKEND = 'redis://localhost:6379/0'", "app_environment", {"CELERY_RESULT_BACKEND": "{broker_url}"}),
+        ("CELERY_RESULT_BACKEND = os.environ.get('RESULTS', 'django-db')", "app_environment", None),
+        ("CELERY_RESULT_BACKEND = os.environ.get('RESULTS', None)", "app_environment", None),
+        ("CELERY_BROKER_URL = os.environ.get('CELERY_BROKER', 'redis://redis')", "app_environment", {"CELERY_BROKER": "{broker_url}"}),
+        ("BACKEND = os.environ['REDIS_URL']", "app_cache_mb", 64),
+        ("PAYPAL = os.environ['PAYPAL_BASE_URL']", "app_env", {"PAYPAL_BASE_URL": None}),
+        ("MEDIA_ROOT = '/data/uploads'", "app_settings", {"MEDIA_ROOT": "{media_root}"}),
+        ("MEDIA_ROOT = os.environ.get('UPLOADS', 'uploads')", "app_media_root", "media"),
+        (
+            "CHANNEL_LAYERS = {'default': {'BACKEND': 'channels_redis.core.RedisChannelLayer', 'CONFIG': {'hosts': [('127.0.0.1', 6379)]}}}",
+            "app_settings",
+            {"CHANNEL_LAYERS": {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": ["{cache_url}"]}}}},
+        ),
         ("CACHES = {'default': {'BACKEND': 'django_redis.cache.RedisCache', 'LOCATION': REDIS}}", "app_cache_mb", 64),
         ("CACHES = {'default': {'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}}", "app_cache_mb", None),
         (
-            "CACHES = {'default': {'BACKEND': 'django_redis.cache.RedisCache', 'LOCATION': 'redis://127.0.0.1:6379/1'}}",
+            "CACHES = {'default': {'BACKEND': 'django_redis.cache.RedisCache', 'LOCATION': 'redis://127.0.0.1:6379/1', 'TIMEOUT': 60}}",
             "app_settings",
-            {"CACHES": {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "{cache_url}"}}},
+            {"CACHES": {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "{cache_url}", "TIMEOUT": 60}}},
         ),
         ("TOKEN = os.environ['BANK_TOKEN']", "app_secrets", {"BANK_TOKEN": "{{ vault_bank_token }}"}),
         ("TOKEN = os.environ.get('BANK_TOKEN')", "app_secrets", {}),
@@ -84,6 +108,89 @@ def test_a_database_of_the_developer_s_machine_is_replaced(contract: Any):
 
 def test_a_database_from_the_environment_is_left_alone(contract: Any):
     assert "DATABASES" not in contract({}).get("app_settings", {})
+
+
+def test_an_engine_for_postgresql_and_what_a_database_has_besides_are_kept(contract: Any):
+    database = "{'ENGINE': 'django_tenants.postgresql_backend', 'NAME': 'shop', 'ATOMIC_REQUESTS': True}"
+    default = contract(with_settings(f"DATABASES = {{'default': {database}}}"))["app_settings"]["DATABASES"]["default"]
+    assert default["ENGINE"] == "django_tenants.postgresql_backend"
+    assert (default["NAME"], default["ATOMIC_REQUESTS"]) == ("{database.name}", True)
+
+
+def test_variables_with_a_default_are_set_by_what_they_are_for(contract: Any):
+    database = "'ENGINE': os.environ.get('SQL_ENGINE', 'sqlite3'), 'NAME': os.environ.get('SQL_DATABASE', 'db.sqlite3')"
+    found = contract(with_settings(f"DATABASES = {{'default': {{{database}}}}}"))
+    assert found["app_environment"] == {"SQL_ENGINE": "{database.engine}", "SQL_DATABASE": "{database.name}"}
+    assert "DATABASES" not in found.get("app_settings", {})
+
+
+def test_settings_in_a_class_are_read_from_the_one_for_production(contract: Any):
+    files = {
+        "manage.py": """
+            import os
+            os.environ.setdefault("DJANGO_SETTINGS_MODULE", "proj.settings")
+            os.environ.setdefault("DJANGO_CONFIGURATION", "Dev")
+        """,
+        "proj/common.py": """
+            from configurations import Configuration
+            class Common(Configuration):
+                ROOT_URLCONF = "proj.urls"
+                INSTALLED_APPS = ["demoapp"]
+                STATIC_ROOT = "collected"
+        """,
+        "proj/settings.py": """
+            from proj.common import Common
+            class Dev(Common):
+                DEBUG = True
+            class Production(Common):
+                INSTALLED_APPS = Common.INSTALLED_APPS
+                EMAIL_HOST = "localhost"
+        """,
+    }
+    found = contract(files)
+    assert found["app_env"]["DJANGO_CONFIGURATION"] == "Production"
+    assert found["app_static_root"] == "collected"
+    assert "DEBUG" not in found["app_settings"]
+    assert found["app_settings"]["EMAIL_HOST"] == "{{ app_email.host }}"
+
+
+def test_a_project_without_manage_py_is_managed_by_django_itself(tmp_path: Path):
+    files = {f"src/{name}": text for name, text in FIRST_STEPS.items() if name not in {"manage.py", "requirements.txt"}}
+    write(tmp_path, files | {"requirements.txt": FIRST_STEPS["requirements.txt"]})
+    found = {block.name: block.value for block in scaffold.contract(look(tmp_path))}
+
+    assert (found["app_root"], found["app_manage"]) == ("src", "-m django")
+    assert found["app_settings_module"] == "proj.settings"
+
+
+def test_a_manage_py_within_a_package_is_one_of_its_modules(tmp_path: Path):
+    moved = {"manage.py": "proj/manage.py"}
+    write(tmp_path, {moved.get(name, name): text for name, text in FIRST_STEPS.items()})
+    found = {block.name: block.value for block in scaffold.contract(look(tmp_path))}
+
+    assert (found["app_root"], found["app_manage"]) == (".", "-m proj.manage")
+    assert found["app_settings_module"] == "proj.settings"
+
+
+def test_a_project_without_a_wsgi_application_has_djangos(tmp_path: Path):
+    files = {name: text for name, text in FIRST_STEPS.items() if name != "proj/wsgi.py"}
+    write(tmp_path, files | {"proj/settings.py": SETTINGS.replace("WSGI_APPLICATION", "OTHER")})
+    found = {block.name: block.value for block in scaffold.contract(look(tmp_path))}
+
+    assert found["app_wsgi"] == "django.core.wsgi:get_wsgi_application()"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "app: Celery = Celery('proj')",
+        "def make_celery():\n    inner = Celery('proj')\n    return inner\n\napp = make_celery()",
+        "from tenant_schemas_celery.app import CeleryApp\napp = CeleryApp('proj')",
+        "class ShopCelery(Celery): ...\n\nif True:\n    app = ShopCelery()",
+    ],
+)
+def test_a_celery_application_is_found_however_it_is_made(contract: Any, made: str):
+    assert contract({"proj/celery.py": f"from celery import Celery\n{made}\n"})["app_celery"] == "proj.celery:app"
 
 
 def test_channels_are_served_by_asgi_with_their_websockets(contract: Any):
@@ -144,7 +251,7 @@ def test_build_steps_processes_and_timers_come_from_the_files_beside_the_code(co
         {
             "package.json": '{"scripts": {"build": "vite build"}}',
             "proj/locale/de/LC_MESSAGES/django.po": "",
-            "Procfile": "web: gunicorn proj.wsgi\nworker: celery -A proj worker\nbot: python manage.py run_bot\n",
+            "Procfile": "web: gunicorn proj.wsgi\ntasks: celery -A proj worker\nclock: celery -A proj beat\nbot: python manage.py run_bot\n",
             "crontab": "# every night\n*/5 2 * * 1-5 cd /srv && python manage.py cleanup --days=3 > /dev/null\n",
             ".python-version": "3.12\n",
         }

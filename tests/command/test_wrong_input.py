@@ -38,8 +38,20 @@ def two_projects(checkout: Path) -> None:
     (checkout / "manage.py").unlink()
 
 
+def no_django(checkout: Path) -> None:
+    for name in ("manage.py", "proj/settings.py"):
+        (checkout / name).unlink()
+
+
 def without_git(checkout: Path) -> None:
     (checkout / ".git").rename(checkout / "no-git")
+
+
+def two_settings(checkout: Path) -> None:
+    (checkout / "manage.py").unlink()
+    for name in ("one", "two"):
+        write(checkout, {f"{name}/site/__init__.py": "", f"{name}/site/settings.py": "ROOT_URLCONF = 'site.urls'\n"})
+    (checkout / "proj/settings.py").unlink()
 
 
 CONTRACT = "deploy/group_vars/project/contract.yml"
@@ -47,8 +59,9 @@ PASSWORD = "deploy/.vault-password"
 
 # What is wrong, the call, and what the answer says: what, where, what to type.
 OF_A_CHECKOUT = {
-    "no manage.py": (remove("manage.py"), ["init", "--yes"], 3, "No manage.py", "--project FOLDER"),
+    "no Django": (no_django, ["init", "--yes"], 3, "No manage.py and no settings", "--project FOLDER"),
     "two projects": (two_projects, ["init", "--yes"], 3, "2 Django projects here: one/manage.py, two/manage.py", "--root one"),
+    "two settings": (two_settings, ["init", "--yes"], 3, "2 Django projects here: one/site/settings.py", "--root one"),
     "wrong root": (nothing, ["init", "--yes", "--root", "proj"], 3, "proj holds no manage.py", "--root FOLDER"),
     "no Celery": (remove("proj/celery.py"), ["init", "--yes"], 3, "No Celery application", "--celery shop.celery:app"),
     "wrong Celery module": (nothing, ["init", "--yes", "--celery", "proj.cel:app"], 3, "no such module", "--celery proj.celery:app"),

@@ -172,6 +172,7 @@ def _report(survey: Survey) -> None:
     """Print what was found, each with the line that says so."""
     rows: list[tuple[str, str, Where | None]] = [("project", f"{survey.name}, in {survey.root}", None)]
     rows += [("settings", choice.value, choice.where) for choice in survey.settings]
+    rows += [("settings", f"class {choice.value}", choice.where) for choice in filter(None, [survey.configuration])]
     rows += [("Celery", choice.value, choice.where) for choice in survey.celery]
     rows += [("tasks", "django.tasks", survey.tasks)] if survey.tasks else []
     rows += [("WSGI", choice.value, choice.where) for choice in survey.wsgi[:1]]
@@ -197,7 +198,8 @@ def _report(survey: Survey) -> None:
     for label, setting in (("user model", "AUTH_USER_MODEL"), ("static", "STATIC_ROOT"), ("media", "MEDIA_ROOT")):
         value = survey.setting(setting)
         if value is not None or setting in survey.values:
-            rows.append((label, str(value) if value is not None else "set by code", _of(survey, setting)))
+            text = survey.folder(setting) or ("set by code" if value is None else str(value))
+            rows.append((label, text, _of(survey, setting)))
     rows += [("health", survey.health.value, survey.health.where)] if survey.health else []
     rows += [("build step", choice.value, choice.where) for choice in survey.builds]
     rows += [("timer", choice.value, choice.where) for choice in survey.crons]
@@ -234,14 +236,17 @@ def _of(survey: Survey, setting: str) -> Where | None:
 def _findings(survey: Survey) -> list[Note]:
     """What stands between this project and a first deploy."""
     notes = []
-    if not survey.has("drumline"):
-        notes.append(
-            Note(
-                "tasks are as durable as the broker: drumline is not in INSTALLED_APPS", fix="see docs/your-project.md"
-            )
-        )
+    if not survey.has("drumline") and survey.celery:
+        what = "tasks are as durable as the broker, since drumline is not in INSTALLED_APPS"
+        notes.append(Note(what, fix="app_ledger: true in the contract adds it at deploy"))
     if survey.values and "STATIC_ROOT" not in survey.values and survey.has("drumline"):
         notes.append(Note("STATIC_ROOT is not set, so collectstatic has nowhere to write", survey.settings[0].where))
+    for path in survey.log_files():
+        if not path.is_relative_to(survey.top):
+            what = f"LOGGING writes {path}, where processes on the hosts may not write"
+            notes.append(Note(what, _of(survey, "LOGGING"), "log to the console, or set LOGGING in app_settings"))
+    if survey.has("django.contrib.gis"):
+        notes.append(Note("GeoDjango needs PostGIS, which Drumline does not install", _of(survey, "INSTALLED_APPS")))
     if not survey.hashed:
         what = "the dependencies are locked at the first build, since the file has no hashes"
         notes.append(Note(what, survey.dependencies[0].where))

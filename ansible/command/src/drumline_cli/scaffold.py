@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from drumline_cli import bundle, project, vault
 from drumline_cli.errors import Failure
-from drumline_cli.source import FromEnvironment
+from drumline_cli.source import FromEnvironment, Unknown
 from drumline_cli.variables import read_yaml
 
 if TYPE_CHECKING:
@@ -49,14 +49,30 @@ _FIELDS = (
     (r"SECRET_KEY$", "secret_key"),
     (r"ALLOWED_HOSTS$", "hosts"),
     (r"(CSRF_)?TRUSTED_ORIGINS$", "origins"),
-    (r"(SITE|BASE|PUBLIC)_URL$", "site_url"),
+    (r"^(DJANGO_|APP_)?(SITE|BASE|PUBLIC)_URL$", "site_url"),
     (r"STATIC_ROOT$", "static_root"),
     (r"MEDIA_ROOT$", "media_root"),
     (r"(TIME_ZONE|^TZ)$", "time_zone"),
 )
+# What a setting holds on the hosts, whatever the project calls the variable of the environment that it is read from.
+_SETTINGS = {
+    "SECRET_KEY": "{secret_key}",
+    "ALLOWED_HOSTS": "{hosts}",
+    "CSRF_TRUSTED_ORIGINS": "{origins}",
+    "EMAIL_HOST": "{email.host}",
+    "EMAIL_PORT": "{email.port}",
+    "EMAIL_USE_TLS": "{email.use_tls}",
+    "EMAIL_HOST_USER": "{email.user}",
+    "EMAIL_HOST_PASSWORD": "{email.password}",
+    "DEFAULT_FROM_EMAIL": "{email.from}",
+    "CELERY_BROKER_URL": "{broker_url}",
+}
 # Programs of build steps, and the packages that they need.
 _BUILD_TOOLS = {"npm": "npm", "django-admin compilemessages": "gettext"}
 _CACHE_MB = 64
+_DATABASE = ("ENGINE", "HOST", "PORT", "NAME", "USER", "PASSWORD")
+# An engine that adds to Django's for PostgreSQL stays.
+_POSTGRESQL = re.compile(r"postg|psql")
 # What settings hold as long as nobody has chosen a mail server.
 _NO_MAIL_SERVER = ("", "localhost", "127.0.0.1")
 _EMAIL = {
@@ -104,7 +120,12 @@ def contract(survey: Survey) -> list[Block]:
     return [
         Block("app_name", title, "Display name."),
         Block("app_source", "{{ inventory_dir | dirname }}", "This checkout."),
-        Block("app_root", survey.root, "Folder with manage.py; it is what ships to the hosts."),
+        Block("app_root", survey.root, "The folder that ships to the hosts, where imports begin."),
+        *(
+            []
+            if survey.manage == "manage.py"
+            else [Block("app_manage", survey.manage, "What runs management commands.")]
+        ),
         Block("app_dependencies", survey.dependencies[0].value),
         *_packages(survey),
         Block("app_settings_module", survey.settings[0].value),
@@ -163,7 +184,9 @@ def _server(survey: Survey) -> list[Block]:
         if survey.websockets:
             blocks.append(Block("app_websockets", survey.sockets or ["/ws/"], "Paths of websockets, as prefixes."))
         return blocks
-    return [Block("app_wsgi", survey.wsgi[0].value)] if survey.wsgi else []
+    if not survey.wsgi:
+        return [Block("app_wsgi", "django.core.wsgi:get_wsgi_application()", "The project has none of its own.")]
+    return [Block("app_wsgi", survey.wsgi[0].value)]
 
 
 def _health(survey: Survey) -> list[Block]:
@@ -184,13 +207,25 @@ def _files(survey: Survey) -> list[Block]:
             blocks.append(Block("app_static_root", "staticfiles", "Folder that collectstatic fills."))
     elif static and static != "static":
         blocks.append(Block("app_static_root", static, "Folder that collectstatic fills."))
-    if media:
-        blocks.append(Block("app_media_root", media, "Folder of uploaded files, kept through every release."))
-    if folders := survey.log_folders():
+    elif not static and (survey.top / "static").is_dir():
+        blocks.append(Block("app_static_root", "staticfiles", "Folder that collectstatic fills."))
+    if media or _is_elsewhere(survey, "MEDIA_ROOT"):
         blocks.append(
-            Block("app_writable", folders, "Folders that the project writes; the rest of a release is read-only.")
+            Block("app_media_root", media or "media", "Folder of uploaded files, kept through every release.")
+        )
+    logs = [path.parent for path in survey.log_files()]
+    if folders := [path for path in dict.fromkeys(logs) if path.is_relative_to(survey.top) and path != survey.top]:
+        names = [str(path.relative_to(survey.top)) for path in folders]
+        blocks.append(
+            Block("app_writable", names, "Folders that the project writes; the rest of a release is read-only.")
         )
     return blocks
+
+
+def _is_elsewhere(survey: Survey, setting: str) -> bool:
+    """Whether a folder is set, and not to one of the checkout."""
+    named = survey.values.get(setting)
+    return named is not None and named.value not in ("", None) and survey.folder(setting) is None
 
 
 def _overrides(survey: Survey) -> list[Block]:
@@ -201,28 +236,46 @@ def _overrides(survey: Survey) -> list[Block]:
         overrides["TASKS"] = {
             "default": {"BACKEND": "drumline.tasks_backend.LedgerBackend", "QUEUES": list(survey.queues)}
         }
-    if survey.fixed("STATIC_ROOT") is not None and survey.folder("STATIC_ROOT") is None:
-        overrides["STATIC_ROOT"] = "{static_root}"
+    for setting in ("STATIC_ROOT", "MEDIA_ROOT"):
+        if _is_elsewhere(survey, setting):
+            overrides[setting] = f"{{{setting.lower()}}}"
     if caches and all(str(cache.get("LOCATION")).startswith("redis") for cache in caches.values()):
-        overrides["CACHES"] = {
-            name: {"BACKEND": cache["BACKEND"], "LOCATION": "{cache_url}"} for name, cache in caches.items()
-        }
+        overrides["CACHES"] = {name: _literal(cache) | {"LOCATION": "{cache_url}"} for name, cache in caches.items()}
+    if layers := _layers(survey):
+        overrides["CHANNEL_LAYERS"] = layers
     cached = [Block("app_cache_mb", _CACHE_MB, "Memory of a Redis for the cache, apart from the broker's.")]
+    wanted = (
+        caches
+        or layers
+        or {"REDIS_URL", "CACHE_URL"} & set(survey.environment)
+        or "{cache_url}" in _provided(survey).values()
+    )
     return [
-        *(cached if caches else []),
+        *(cached if wanted else []),
         *([Block("app_settings", overrides, "Settings that differ on the hosts.")] if overrides else []),
     ]
 
 
 def _site(survey: Survey) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
-    if survey.setting("DEBUG") is True and "DEBUG" not in survey.environment:
+    debug = survey.values.get("DEBUG")
+    # bool() of any text but the empty one is true.
+    if debug and (debug.value is True or getattr(debug.value, "made", "") == "bool"):
         overrides["DEBUG"] = False
-    hosts, origins = survey.fixed("ALLOWED_HOSTS"), survey.fixed("CSRF_TRUSTED_ORIGINS")
-    if isinstance(hosts, list) and "*" not in hosts and not _from_environment(hosts):
-        overrides["ALLOWED_HOSTS"] = "{{ app_site_names }}"
-    if isinstance(origins, list) and not _from_environment(origins):
-        overrides["CSRF_TRUSTED_ORIGINS"] = "{{ app_site_names | map('regex_replace', '^', 'https://') | list }}"
+    for setting, value in (
+        ("ALLOWED_HOSTS", "{{ app_site_names }}"),
+        ("CSRF_TRUSTED_ORIGINS", "{{ app_site_names | map('regex_replace', '^', 'https://') | list }}"),
+    ):
+        found = survey.values[setting].value if setting in survey.values else None
+        if isinstance(found, FromEnvironment):
+            # The hosts' names come with commas between them.
+            replaced = found.made not in ("", ",")
+        elif isinstance(found, list):
+            replaced = "*" not in found and not _from_environment(found)
+        else:
+            replaced = isinstance(found, Unknown) and setting == "ALLOWED_HOSTS"
+        if replaced:
+            overrides[setting] = value
     if str(survey.fixed("SITE_URL")).startswith("http"):
         overrides["SITE_URL"] = "{site_url}"
     if isinstance(survey.fixed("SECRET_KEY"), str):
@@ -231,14 +284,32 @@ def _site(survey: Survey) -> dict[str, Any]:
 
 
 def _database(survey: Survey) -> dict[str, Any]:
+    default = _default_database(survey)
+    if not default or not all(isinstance(default.get(key, ""), (str, Path)) for key in ("ENGINE", "NAME", "HOST")):
+        return {}
+    databases = {key: f"{{database.{key.lower()}}}" for key in _DATABASE}
+    kept = _literal(default)
+    engine = str(default.get("ENGINE", ""))
+    if _POSTGRESQL.search(engine):
+        databases["ENGINE"] = engine
+    else:
+        kept.pop("OPTIONS", None)
+    return {"DATABASES": {"default": kept | databases}}
+
+
+def _default_database(survey: Survey) -> dict[str, Any]:
     databases = survey.fixed("DATABASES")
     default = databases.get("default") if isinstance(databases, dict) else None
-    if not isinstance(default, dict) or not all(
-        isinstance(default.get(key, ""), (str, Path)) for key in ("ENGINE", "NAME", "HOST")
-    ):
-        return {}
-    fields = ("ENGINE", "HOST", "PORT", "NAME", "USER", "PASSWORD")
-    return {"DATABASES": {"default": {name: f"{{database.{name.lower()}}}" for name in fields}}}
+    return default if isinstance(default, dict) else {}
+
+
+def _literal(values: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a setting that its text states."""
+    return {
+        key: inner
+        for key, value in values.items()
+        if isinstance(inner := _literal(value) if isinstance(value, dict) else value, (str, int, float, dict))
+    }
 
 
 def _mail(survey: Survey) -> dict[str, Any]:
@@ -256,6 +327,21 @@ def _from_environment(values: list[Any]) -> bool:
     return any(isinstance(value, FromEnvironment) for value in values)
 
 
+def _layers(survey: Survey) -> dict[str, Any]:
+    """Return CHANNEL_LAYERS with the hosts' Redis if all of them are kept in another one."""
+    layers = survey.fixed("CHANNEL_LAYERS")
+    found = {}
+    for name, layer in layers.items() if isinstance(layers, dict) else ():
+        config = layer.get("CONFIG") if isinstance(layer, dict) else None
+        if "channels_redis" not in str(layer) or not isinstance(config, dict):
+            return {}
+        hosts = config.get("hosts")
+        if not isinstance(hosts, list) or _from_environment(hosts):
+            return {}
+        found[name] = {"BACKEND": layer["BACKEND"], "CONFIG": _literal(config) | {"hosts": ["{cache_url}"]}}
+    return found
+
+
 def _caches(survey: Survey) -> dict[str, Any]:
     """Return CACHES if all of them are kept in Redis."""
     caches = survey.fixed("CACHES")
@@ -265,22 +351,63 @@ def _caches(survey: Survey) -> dict[str, Any]:
 
 
 def _environment(survey: Survey) -> list[Block]:
-    usual = read_yaml(bundle.ansible() / "group_vars" / "all" / "wiring.yml").get("fleet_environment") or {}
-    unknown = {name: where for name, where in survey.required.items() if name not in usual}
-    mapped = {name: field for name in unknown if (field := _field(name))}
+    provided = _provided(survey)
+    unknown = [name for name in survey.required if name not in _usual() and name not in provided]
+    mapped = provided | {name: field for name in unknown if (field := _field(name))}
     rest = [name for name in unknown if name not in mapped]
     hidden = [name for name in rest if vault.is_secret(name)]
-    plain = {name: "" for name in rest if name not in hidden}
+    plain: dict[str, str | None] = {name: None for name in rest if name not in hidden}
+    if survey.configuration:
+        plain["DJANGO_CONFIGURATION"] = survey.configuration.value
     names = "Names under which the project reads what the hosts provide."
     return [
         *([Block("app_environment", mapped, names)] if mapped else []),
-        Block("app_env", plain, "Further variables of the environment; those that are empty must be set."),
+        Block("app_env", plain, "Further variables of the environment; those that are null must be set."),
         Block(
             "app_secrets",
             {name: f"{{{{ vault_{name.lower()} }}}}" for name in hidden},
             "The same, secret. Values belong in the vault: drumline secrets edit",
         ),
     ]
+
+
+def _usual() -> dict[str, str]:
+    """Return the variables of the environment that hosts always set."""
+    return read_yaml(bundle.ansible() / "group_vars" / "all" / "wiring.yml").get("fleet_environment") or {}
+
+
+def _provided(survey: Survey) -> dict[str, str]:
+    """Return the templates of those variables of the environment from which a setting is read that the hosts know."""
+    found: dict[str, str] = {}
+
+    def add(value: Any, template: str) -> None:
+        if isinstance(value, FromEnvironment) and value.name not in _usual():
+            found[value.name] = template
+
+    for setting, template in _SETTINGS.items():
+        if setting in survey.values:
+            add(survey.values[setting].value, template)
+    for key in _DATABASE:
+        add(_default_database(survey).get(key), f"{{database.{key.lower()}}}")
+    for cache in _caches(survey).values():
+        add(cache.get("LOCATION"), "{cache_url}")
+    results = survey.values["CELERY_RESULT_BACKEND"].value if "CELERY_RESULT_BACKEND" in survey.values else None
+    if isinstance(results, FromEnvironment):
+        if not results.has_default or str(results.default).startswith("redis"):
+            add(results, "{broker_url}")
+    elif str(results).startswith("redis"):
+        # This variable beats what the settings say.
+        found["CELERY_RESULT_BACKEND"] = "{broker_url}"
+    return found | _debug(survey)
+
+
+def _debug(survey: Survey) -> dict[str, str]:
+    debug = survey.values["DEBUG"].value if "DEBUG" in survey.values else None
+    if not isinstance(debug, FromEnvironment):
+        return {}
+    # What is no number would end the process, and what is not empty would count as true.
+    text = {"int": "0", "bool": ""}.get(debug.made, "{debug}")
+    return {} if debug.name in _usual() and text == "{debug}" else {debug.name: text}
 
 
 def _field(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,21 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
+class Class:
+    """A class, whose attributes are settings where a project uses django-configurations."""
+
+    path: Path
+    node: ast.ClassDef
+
+
+@dataclass(frozen=True, slots=True)
 class FromEnvironment:
-    """A value that is read from a variable of the environment."""
+    """A value that is read from a variable of the environment, and what is made of its text: bool, int, or split at what."""
 
     name: str
     default: Any = None
     has_default: bool = False
+    made: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,17 @@ class Code:
                 if name.isupper():
                     names[name] = self.resolve(named)
         return self._names[path]
+
+    def attributes(self, found: Class) -> dict[str, Named]:
+        """Return a class's attributes with their values, those of its bases included."""
+        names = dict(self.names(found.path))
+        for base in reversed(found.node.bases):
+            named = names.get(base.id) if isinstance(base, ast.Name) else None
+            inherited = self.resolve(named).value if named else None
+            if isinstance(inherited, Class) and inherited != found:
+                names |= self.attributes(inherited)
+        Reader(self, found.path, names).read(found.node.body)
+        return {name: self.resolve(named) for name, named in names.items() if name.isupper()}
 
     def resolve(self, named: Named) -> Named:
         """Return a name's value, through the modules that it was imported from."""
@@ -222,6 +242,8 @@ class Reader:
                     self._set(name, _add(self._get(name), self.value(value)), statement.lineno)
                 case ast.ImportFrom():
                     self._import(statement)
+                case ast.ClassDef(name=name):
+                    self._set(name, Class(self._path, statement), statement.lineno)
                 case ast.If(test=test):
                     decided = self.value(test)
                     # Not known: what either branch sets may hold, and the first that a reader sees is the usual one.
@@ -268,6 +290,9 @@ class Reader:
             case ast.Attribute(value=inner, attr="parent"):
                 path = self.value(inner)
                 return path.parent if isinstance(path, Path) else Unknown()
+            case ast.Attribute(value=inner, attr="parents"):
+                path = self.value(inner)
+                return list(path.parents) if isinstance(path, Path) else Unknown()
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 inner = self.value(operand)
                 return Unknown() if isinstance(inner, (Unknown, FromEnvironment)) else not inner
@@ -292,6 +317,13 @@ class Reader:
         if name == "Queue":
             named = call.args[0] if call.args else keyword(call, "name")
             return self.value(named) if named is not None else Unknown()
+        if name in {"bool", "int"} and call.args:
+            read = self.value(call.args[0])
+            # bool(int(…)) is read as a number.
+            return replace(read, made=read.made or name) if isinstance(read, FromEnvironment) else Unknown()
+        if name == "split" and isinstance(call.func, ast.Attribute):
+            read, at = self.value(call.func.value), constant(call.args[0]) if call.args else " "
+            return replace(read, made=str(at)) if isinstance(read, FromEnvironment) else Unknown()
         if name in {"resolve", "absolute"} and isinstance(call.func, ast.Attribute) and not call.args:
             return self.value(call.func.value)
         if name in {"Path", "abspath", "realpath", "normpath", "dirname", "str", "join"} and call.args:

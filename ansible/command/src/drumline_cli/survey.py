@@ -13,6 +13,7 @@ from typing import Any
 
 from drumline_cli.errors import Failure, shown
 from drumline_cli.source import (
+    Class,
     Code,
     FromEnvironment,
     Named,
@@ -22,6 +23,7 @@ from drumline_cli.source import (
     dotted,
     environment_read,
     keyword,
+    python_files,
 )
 
 _LOCKS = ("uv.lock", "poetry.lock", "Pipfile.lock", "pylock.toml")
@@ -53,7 +55,17 @@ _NOTABLE = (
 DEFAULT_QUEUE = "celery"
 # Django's, of a task that names none.
 _DJANGOS_QUEUE = "default"
-_TELLING = re.compile(rb"task|queue|Celery|environ|getenv|env\(|env\.|config\(|get_secret|websocket_urlpatterns|\.conf")
+# A Celery application, a class of the project's own that is one, and a function that makes one.
+_CELERY = re.compile(r"(^|[._])(\w*Celery(App)?|(make|create|build|get)_celery\w*)$")
+# What the hosts run by themselves.
+_RUNS_ANYWAY = re.compile(
+    r"\bcelery\b.*\b(worker|beat|flower)\b|\b(gunicorn|uvicorn|daphne|granian|hypercorn|runserver|migrate|collectstatic)\b"
+)
+# What only a settings module does.
+_URLS = re.compile(rb"(?m)^\s*ROOT_URLCONF\s*=")
+_TELLING = re.compile(
+    rb"task|queue|[Cc]elery|environ|getenv|env\(|env\.|config\(|get_secret|websocket_urlpatterns|\.conf"
+)
 _QUEUE = re.compile(rb"""\bqueue\s*=\s*["']([\w.:-]+)["']""")
 
 
@@ -102,6 +114,8 @@ class Survey:
 
     checkout: Path
     top: Path
+    # What runs management commands there.
+    manage: str
     name: str
     settings: list[Choice] = field(default_factory=list)
     celery: list[Choice] = field(default_factory=list)
@@ -124,13 +138,15 @@ class Survey:
     # Variables of the environment without which the settings do not load.
     required: dict[str, Where] = field(default_factory=dict)
     sockets: list[str] = field(default_factory=list)
+    # The class of django-configurations that holds the settings.
+    configuration: Choice | None = None
     # Where django.tasks, or its backport, is used.
     tasks: Where | None = None
     notes: list[Note] = field(default_factory=list)
 
     @property
     def root(self) -> str:
-        """The folder that contains manage.py, relative to the checkout."""
+        """The folder where imports begin, relative to the checkout."""
         return str(self.top.relative_to(self.checkout))
 
     def setting(self, name: str) -> Any:
@@ -159,17 +175,13 @@ class Survey:
         path = self.top / value
         return str(path.relative_to(self.top)) if path.is_relative_to(self.top) and path != self.top else None
 
-    def log_folders(self) -> list[str]:
-        """Return the folders below `top` that LOGGING writes files to."""
+    def log_files(self) -> list[Path]:
+        """Return the files that LOGGING writes."""
         logging = self.fixed("LOGGING")
         handlers = logging.get("handlers") if isinstance(logging, dict) else None
-        found = {}
-        for handler in handlers.values() if isinstance(handlers, dict) else ():
-            name = handler.get("filename") if isinstance(handler, dict) else None
-            folder = (self.top / name).parent if isinstance(name, (str, Path)) else self.top
-            if folder.is_relative_to(self.top) and folder != self.top:
-                found[str(folder.relative_to(self.top))] = True
-        return list(found)
+        each = handlers.values() if isinstance(handlers, dict) else ()
+        names = [handler.get("filename") for handler in each if isinstance(handler, dict)]
+        return [self.top / name for name in names if isinstance(name, (str, Path))]
 
     @property
     def asynchronous(self) -> bool:
@@ -184,9 +196,9 @@ class Survey:
 
 def look(checkout: Path, *, root: str = "", settings: str = "", celery: str = "") -> Survey:
     """Read a checkout. `root`, `settings` and `celery` are what the user named, which must be there."""
-    top = _top(checkout, root)
+    top, manage = _top(checkout, root)
     code = Code(top, checkout)
-    survey = Survey(checkout, top, checkout.name)
+    survey = Survey(checkout, top, manage, checkout.name)
     _entry_points(code, survey, settings)
     _settings(code, survey)
     _required(code, survey)
@@ -197,36 +209,64 @@ def look(checkout: Path, *, root: str = "", settings: str = "", celery: str = ""
     return survey
 
 
-def _top(checkout: Path, root: str) -> Path:
-    if root:
-        top = (checkout / root).resolve()
-        if not (top / "manage.py").is_file():
-            raise Failure(
-                f"The folder {root} holds no manage.py.",
-                where=top,
-                fix="Name the folder that holds it: drumline init --root FOLDER",
-            )
-        return top
+def _top(checkout: Path, root: str) -> tuple[Path, str]:
+    """The folder where imports begin, and what runs management commands there."""
+    top = (checkout / root).resolve()
+    if root and (top / "manage.py").is_file():
+        return _of_manage(top, checkout)
     found = [
         path
         for depth in range(4)
         for path in sorted(checkout.glob("*/" * depth + "manage.py"))
-        if not {"node_modules", "site-packages", ".venv", "venv"} & set(path.parts) and not _is_test(path, checkout)
+        if not root
+        and not {"node_modules", "site-packages", ".venv", "venv"} & set(path.parts)
+        and not _is_test(path, checkout)
     ]
-    if not found:
+    if found:
+        shallow = [path for path in found if len(path.parts) == len(found[0].parts)]
+        if len(shallow) > 1:
+            raise _several(shallow, [path.parent for path in shallow], checkout)
+        return _of_manage(found[0].parent, checkout)
+    settings = [path for path in python_files(top) if _URLS.search(path.read_bytes()) and not _is_test(path, checkout)]
+    begin = {_importable(path.parent, checkout): path for path in reversed(settings)}
+    if len(begin) > 1:
+        raise _several(list(begin.values()), list(begin), checkout)
+    if begin and (not root or top in begin):
+        return next(iter(begin)), "-m django"
+    if root:
         raise Failure(
-            "No manage.py was found here, so this is not the checkout of a Django project.",
-            where=checkout,
-            fix="Go to your project's checkout and run drumline init again, or name it: drumline init --project FOLDER",
+            f"The folder {root} holds no manage.py.",
+            where=top,
+            fix="Name the folder that holds it: drumline init --root FOLDER",
         )
-    shallow = [path for path in found if len(path.parts) == len(found[0].parts)]
-    if len(shallow) > 1:
-        raise Failure(
-            f"There are {len(shallow)} Django projects here: {', '.join(str(path.relative_to(checkout)) for path in shallow)}.",
-            where=checkout,
-            fix=f"Name one: drumline init --root {shallow[0].parent.relative_to(checkout)}",
-        )
-    return found[0].parent
+    raise Failure(
+        "No manage.py and no settings were found here, so this is not the checkout of a Django project.",
+        where=checkout,
+        fix="Go to your project's checkout and run drumline init again, or name it: drumline init --project FOLDER",
+    )
+
+
+def _of_manage(folder: Path, checkout: Path) -> tuple[Path, str]:
+    """Where imports begin beside a manage.py; in a package that names settings of its own, it is one of its modules."""
+    inside = re.search(rf"""["']{re.escape(folder.name)}\.""", (folder / "manage.py").read_text(errors="replace"))
+    if inside and folder != checkout and (folder / "__init__.py").is_file() and not (folder / folder.name).is_dir():
+        return folder.parent, f"-m {folder.name}.manage"
+    return folder, "manage.py"
+
+
+def _importable(folder: Path, checkout: Path) -> Path:
+    """The folder from which the packages of a folder are imported."""
+    while (folder / "__init__.py").is_file() and folder != checkout:
+        folder = folder.parent
+    return folder
+
+
+def _several(found: list[Path], folders: list[Path], checkout: Path) -> Failure:
+    return Failure(
+        f"There are {len(found)} Django projects here: {', '.join(str(path.relative_to(checkout)) for path in found)}.",
+        where=checkout,
+        fix=f"Name one: drumline init --root {folders[0].relative_to(checkout)}",
+    )
 
 
 def _is_test(path: Path, checkout: Path) -> bool:
@@ -260,7 +300,7 @@ def _entry_points(code: Code, survey: Survey, asked: str) -> None:
     if not named:
         raise Failure(
             "No settings module was found.",
-            where=survey.top / "manage.py",
+            where=survey.top,
             fix="Name it: drumline init --settings shop.settings",
         )
     survey.settings = sorted(named.values(), key=_rank)
@@ -269,8 +309,9 @@ def _entry_points(code: Code, survey: Survey, asked: str) -> None:
 def _named_settings(code: Code, survey: Survey) -> dict[str, Choice]:
     """What DJANGO_SETTINGS_MODULE is set to, by its value."""
     named: dict[str, Choice] = {}
+    module = survey.manage.removeprefix("-m ").removesuffix(".py")
     for path in (
-        survey.top / "manage.py",
+        *filter(None, [code.find(module)]),
         *sorted(survey.top.glob("*/[wa]sgi.py")),
         *sorted(survey.top.glob("*/celery*.py")),
     ):
@@ -285,6 +326,11 @@ def _named_settings(code: Code, survey: Survey) -> dict[str, Choice]:
                     given = constant(value) or getattr(environment_read(value), "default", None)
                 case ast.Assign(targets=[ast.Subscript(slice=ast.Constant("DJANGO_SETTINGS_MODULE"))], value=value):
                     given = constant(value)
+                case ast.Call(func=func, args=[ast.Constant("DJANGO_CONFIGURATION"), ast.Constant(str(name))]) if (
+                    dotted(func).endswith("setdefault")
+                ):
+                    survey.configuration = survey.configuration or Choice(name, Where(path, node.lineno))
+                    continue
                 case _:
                     continue
             if isinstance(given, str):
@@ -317,7 +363,7 @@ def _settings(code: Code, survey: Survey) -> None:
     path = code.find(chosen.value)
     if path is None:
         return
-    survey.values = code.names(path)
+    survey.values = _configured(code, survey, path) if survey.configuration else code.names(path)
     apps = survey.setting("INSTALLED_APPS")
     survey.installed = [app for app in apps if isinstance(app, str)] if isinstance(apps, list) else []
     if problem := code.parse(path).problem:
@@ -338,6 +384,18 @@ def _settings(code: Code, survey: Survey) -> None:
             entry = code.find(f"{package.name}.{name}")
             if not choices and entry is not None:
                 choices.append(Choice(f"{code.module_of(entry)}:application", Where(entry)))
+
+
+def _configured(code: Code, survey: Survey, path: Path) -> dict[str, Named]:
+    """The attributes of the class for production among those of a settings module, where django-configurations reads one."""
+    classes = {name: code.resolve(named) for name, named in code.names(path).items()}
+    found = {name: named for name, named in classes.items() if isinstance(named.value, Class)}
+    named = survey.configuration.value if survey.configuration else ""
+    chosen = next((name for last in _PRODUCTION for name in found if name.lower() == last), named)
+    if chosen not in found:
+        return code.names(path)
+    survey.configuration = Choice(chosen, Where(found[chosen].path, found[chosen].line))
+    return code.attributes(found[chosen].value)
 
 
 def _required(code: Code, survey: Survey) -> None:
@@ -386,6 +444,7 @@ def _walk(code: Code, survey: Survey, celery: str) -> None:
                 line = text[: found.start()].count(b"\n") + 1
                 survey.queues.setdefault(found[1].decode(), Queue(found[1].decode(), Where(path, line)))
             continue
+        _applications(code, survey, path, module.tree.body)
         for node in ast.walk(module.tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 for decorator in node.decorator_list:
@@ -393,7 +452,7 @@ def _walk(code: Code, survey: Survey, celery: str) -> None:
             elif isinstance(node, ast.Call):
                 _call(code, survey, path, node, conf)
             elif isinstance(node, ast.Assign):
-                _assign(code, survey, path, node, conf)
+                _assign(code, path, node, conf, survey.sockets)
             elif isinstance(node, ast.ImportFrom) and node.module in _FRAMEWORKS:
                 survey.tasks = survey.tasks or Where(path, node.lineno)
             if (read := environment_read(node)) is not None:
@@ -485,18 +544,27 @@ def _value(code: Code, path: Path, node: ast.expr) -> Any:
     return Reader(code, path, code.names(path)).value(node)
 
 
-def _assign(code: Code, survey: Survey, path: Path, node: ast.Assign, conf: dict[str, Named]) -> None:
+def _applications(code: Code, survey: Survey, path: Path, body: list[ast.stmt]) -> None:
+    """The Celery applications that a module holds; one within a function is there only once that is called."""
+    for statement in body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(name), *_], value=ast.Call(func=func))
+                | ast.AnnAssign(target=ast.Name(name), value=ast.Call(func=func))
+            ) if _CELERY.search(dotted(func)):
+                survey.celery.append(Choice(f"{code.module_of(path)}:{name}", Where(path, statement.lineno)))
+            case ast.If(body=inner, orelse=other) | ast.Try(body=inner, orelse=other):
+                _applications(code, survey, path, [*inner, *other])
+
+
+def _assign(code: Code, path: Path, node: ast.Assign, conf: dict[str, Named], sockets: list[str]) -> None:
     target = node.targets[0]
     if isinstance(target, ast.Name) and target.id == "websocket_urlpatterns":
         for call in ast.walk(node.value):
             route = constant(call.args[0]) if isinstance(call, ast.Call) and call.args else None
             if isinstance(route, str) and (first := re.match(r"\^?/?([\w-]+)/", route)):
-                survey.sockets.append(f"/{first[1]}/")
-    if isinstance(node.value, ast.Call) and isinstance(target, ast.Name):
-        made = dotted(node.value.func).rpartition(".")[2]
-        if made.endswith("Celery"):
-            survey.celery.append(Choice(f"{code.module_of(path)}:{target.id}", Where(path, node.lineno)))
-    elif isinstance(target, ast.Attribute) and dotted(target.value).endswith("conf"):
+                sockets.append(f"/{first[1]}/")
+    if isinstance(target, ast.Attribute) and dotted(target.value).endswith("conf"):
         conf[target.attr] = Named(_value(code, path, node.value), path, node.lineno)
 
 
@@ -531,10 +599,12 @@ def _dependencies(survey: Survey) -> None:
             path = folder / name
             if path.is_file():
                 survey.dependencies.append(Choice(str(path.relative_to(survey.checkout)), Where(path)))
-    for folder in folders:
-        # It says what the project needs and not in which version.
-        path = folder / "pyproject.toml"
-        if not survey.dependencies and path.is_file() and "dependencies" in path.read_text(errors="replace"):
+    for path in [folder / name for folder in folders for name in ("pyproject.toml", "setup.py")]:
+        # They say what the project needs and not in which version.
+        listed = (
+            re.search(r"dependencies|install_requires", path.read_text(errors="replace")) if path.is_file() else None
+        )
+        if not survey.dependencies and listed:
             survey.dependencies.append(Choice(str(path.relative_to(survey.checkout)), Where(path)))
     if not survey.dependencies:
         raise Failure(
@@ -598,7 +668,8 @@ def _files(survey: Survey) -> None:
             if path.is_file():
                 for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
                     name, colon, command = line.partition(":")
-                    if colon and name.strip() not in {"web", "worker", "beat", "release"} and not line.startswith("#"):
+                    known = name.strip() in {"web", "worker", "beat", "release"} or _RUNS_ANYWAY.search(command)
+                    if colon and not known and not line.startswith("#"):
                         survey.processes.append(Choice(command.strip(), Where(path, number), name.strip()))
         for path in sorted([*folder.glob("*crontab*"), *folder.glob("cron.d/*"), *folder.glob("*.cron")]):
             if path.is_file():

@@ -58,7 +58,11 @@ def new_vault(others: list[str]) -> str:
     for name, meaning in GIVEN.items():
         lines += ["", f"# {meaning}", f'{name}: ""']
     if others:
-        lines += ["", "# What app_secrets names.", *(f'{name}: ""' for name in others)]
+        lines += [
+            "",
+            "# What app_secrets names; those that are null must be set.",
+            *(f"{name}: null" for name in others),
+        ]
     return "\n".join(lines) + "\n"
 
 
