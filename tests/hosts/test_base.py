@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,10 @@ def test_nobody_logs_in_as_the_application(host: Host) -> None:
 )
 def test_strangers_on_the_host_read_the_releases_only(host: Host, path: str, *, allowed: bool) -> None:
     assert (host.run(f"runuser -u nobody -- ls {path}").rc == 0) is allowed
+
+
+def test_the_host_knows_whose_it_is(host: Host) -> None:
+    assert json.loads(host.file("/etc/ansible/facts.d/drumline.fact").content_string)["project"]
 
 
 def test_sshd_takes_keys_and_no_passwords(host: Host) -> None:

@@ -94,6 +94,9 @@ def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -
         app_queues_served=["high", "default"],
         app_celery="",
         app_ledger=False,
+        app_env={"HOOK": None},
+        vault_bank_token=None,
+        app_secrets={"BANK_TOKEN": "{{ vault_bank_token }}"},
         tls_certificate=str(own),
         tls_key=str(own),
     )
@@ -103,6 +106,8 @@ def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -
     for told in (
         "app_queues.high.time_limit is 20 s and app_queues.high.drain_timeout is 20 s",
         "No host serves the queue low",
+        "app_env.HOOK has no value",
+        "app_secrets.BANK_TOKEN has no value. Set it in the vault: drumline secrets edit",
         "app_celery is empty and app_ledger is false, so nothing would run tasks",
         "Lower memory_mb or instances in app_queues",
         f"{own} (tls_certificate) expired on",

@@ -78,3 +78,16 @@ def test_without_it_again_the_relay_is_gone_and_the_site_answers(project: Foreig
 def test_a_host_that_does_not_exist_is_not_drained(project: ForeignProject) -> None:
     with pytest.raises(AssertionError, match=r"has no host app9[\s\S]*--host"):
         project.drumline("drain", "--host", "app9")
+
+
+def test_another_project_is_refused_before_anything_is_changed(project: ForeignProject) -> None:
+    release = project.release()
+    project.put(app_name="Another")
+    with pytest.raises(
+        AssertionError, match=r"runs the project First Steps, and this one is Another[\s\S]*name another host"
+    ):
+        project.drumline("setup")
+
+    assert project.release() == release
+    project.put(app_name="First Steps")
+    assert re.search(rf"{project.address}: \d+ checked, 0 changed", project.drumline("setup"))

@@ -68,6 +68,11 @@ def environment(names: dict[str, str | None], values: dict[str, Any], *, secret:
     return found
 
 
+def unset(variables: dict[str, Any]) -> list[str]:
+    """The names of variables that are null: init found that the project needs them, and nobody has set them yet."""
+    return [name for name, value in variables.items() if value is None]
+
+
 def _named(template: str) -> list[str]:
     """The fields that a template names."""
     return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
@@ -106,4 +111,5 @@ class FilterModule:
             "environment": lambda names, values, secret=False: environment(names, values, secret=secret),
             "environment_problems": environment_problems,
             "settings": settings,
+            "unset": unset,
         }
