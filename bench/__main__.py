@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench import big_ledger, cost, enqueue, latency, throughput
+from bench import big_ledger, cost, enqueue, idle, latency, throughput
 from bench.rig import Rig, Table, revision
 
 BENCHMARKS = {
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "latency": latency.run,
     "big_ledger": big_ledger.run,
     "cost": cost.run,
+    "idle": idle.run,
 }
 
 

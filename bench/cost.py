@@ -3,9 +3,7 @@
 Processor time depends little on what else a machine does, so these figures carry to another one better than tasks per second.
 """
 
-import os
-from pathlib import Path
-
+from bench.procfs import seconds
 from bench.rig import Rig, Table, shell, worker
 from bench.throughput import wait
 
@@ -21,7 +19,6 @@ USED = """
 SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, xact_commit, pg_total_relation_size('drumline_ledger')
 FROM pg_stat_database WHERE datname = current_database()
 """
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def run(rig: Rig, table: Table, _runs: int) -> None:
@@ -68,11 +65,3 @@ class Meter:
                 f"ledger {(self.size - before.size) / TASKS:+.0f} B"
             ),
         )
-
-
-def seconds(pid: int) -> float:
-    """Return the processor time of a process and of all that came of it, those that ended included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    own = sum(map(int, fields[11:15])) / TICK
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(seconds(int(child)) for child in children)

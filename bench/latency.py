@@ -33,6 +33,7 @@ def run(rig: Rig, table: Table, runs: int) -> None:
         f"p50 {p50:.1f}, p99 {p99:.1f} ms",
         f"ledger off: p50 {off50:.1f}, p99 {off99:.1f} ms",
     )
+    table.add("", "p99 <= 1.2 x the ledger off", f"{p99 / off99:.2f} x", "")
 
 
 def percentiles(rig: Rig, mode: str) -> tuple[float, float]:

@@ -19,8 +19,10 @@ PROJECT = Path(__file__).parent / "project"
 class DurablePostgreSQL(PostgreSQL):
     """It waits for the disk at every commit, as a production server does."""
 
-    def start(self) -> None:
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses= -c shared_buffers=1GB -c max_wal_size=4GB"
+    def start(self, more: str = "") -> None:
+        options = (
+            f"-p {self.port} -k {self.folder} -c listen_addresses= -c shared_buffers=1GB -c max_wal_size=4GB {more}"
+        )
         self._run("pg_ctl", "start", "--wait", "--log", str(self.folder / "log"), "--options", options)
 
 
