@@ -120,7 +120,7 @@ test: bootstrap-test ## Everything that must pass, with the whole site on a Debi
 	tests/molecule/run destroy default 13
 
 .PHONY: bench
-bench: bootstrap-test ## Run the benchmarks against Celery without the ledger, in an hour on an idle machine: ONLY=enqueue
+bench: bootstrap-bench ## Run the benchmarks against Celery without the ledger and other task queues, in two hours on an idle machine: ONLY=enqueue
 	python -m bench $(ONLY)
 
 .PHONY: test-all
@@ -139,7 +139,9 @@ test-browser: up ## Test the local test host in a real browser; screenshots go t
 vagrant-test: bootstrap-vms ## Test staging on real VMs, in one to two hours without KVM; resumes where it stopped: DEBIAN=12, FLEET=1, ONLY=step
 	@python -m tests.vagrant.prove --debian $(or $(DEBIAN),13) $(if $(FLEET),--fleet) $(if $(ONLY),--only $(ONLY))
 
-.PHONY: bootstrap-controller bootstrap-hosts bootstrap-test bootstrap-vms
+.PHONY: bootstrap-bench bootstrap-controller bootstrap-hosts bootstrap-test bootstrap-vms
+bootstrap-bench:
+	@ansible/bootstrap --no-hosts --peers controller flower test lint
 bootstrap-controller:
 	@ansible/bootstrap --no-hosts controller
 bootstrap-hosts:
