@@ -200,3 +200,18 @@ def test_settings_in_the_class_of_a_configuration_are_hosted_whoever_reads_them(
     manage = project.folder / "manage.py"
     manage.write_text(manage.read_text().replace("django.core.management", "configurations.management"))
     assert project.manage("shell", "--command", asked).strip().endswith("of the class False True")
+
+
+def test_a_project_that_checks_its_own_options_of_the_broker_still_finds_them_and_connects_with_safe_ones(hosted):
+    project = hosted(ledger=True)
+    celery = project.folder / "site1/celery.py"
+    celery.write_text(celery.read_text() + "app.conf.broker_transport_options = {'queue_order_strategy': 'priority'}\n")
+    asked = "from site1.celery import app; from drumline.preflight.celery_settings import settings_problems;"
+    asked += "print(*settings_problems(app));"
+    asked += "print(dict(app.conf.broker_transport_options), app.connection_for_write().transport_options)"
+    *problems, told = project.manage("shell", "--command", asked).strip().splitlines()
+
+    assert told.startswith("{'queue_order_strategy': 'priority'} {")
+    for option in ("'queue_order_strategy': 'priority'", "'socket_timeout': 10", "'visibility_timeout': 600"):
+        assert option in told.partition("} {")[2], told
+    assert "socket_timeout" not in " ".join(problems)

@@ -7,6 +7,7 @@ from celery import Celery
 from django.apps import apps
 from kombu import Exchange, Queue
 
+from drumline.broker import connections
 from drumline.hosting import project
 from drumline.preflight.celery_settings import SCHEDULER, WRONG, visibility_timeout
 
@@ -41,7 +42,7 @@ def make_safe(app: Celery) -> None:
         if not conf[setting] and os.environ.get(variable):
             conf[setting] = int(os.environ[variable])
     if visibility_timeout(app):
-        conf["broker_transport_options"] = _redis_options(conf["broker_transport_options"] or {})
+        connections.complete(app, _redis_options)
     _declare_queues(conf)
     if apps.is_installed("drumline.beat"):
         conf["beat_scheduler"] = SCHEDULER

@@ -11,6 +11,8 @@ from celery.app.defaults import SETTING_KEYS
 from django.apps import apps
 from django.conf import settings
 
+from drumline.broker.connections import transport_options
+
 # What beat is to run.
 SCHEDULER = "drumline.beat.scheduler:Scheduler"
 
@@ -121,7 +123,7 @@ def visibility_timeout(app: Celery) -> int | None:
     """Return after how many seconds Redis delivers an unacknowledged message again; None for other brokers."""
     if not any(url.startswith(("redis", "sentinel")) for url in broker_urls(app)):
         return None
-    return int((app.conf.broker_transport_options or {}).get("visibility_timeout") or 3600)
+    return int(transport_options(app).get("visibility_timeout") or 3600)
 
 
 def broker_urls(app: Celery) -> list[str]:
@@ -134,7 +136,7 @@ def broker_urls(app: Celery) -> list[str]:
 
 
 def _broker_problems(app: Celery) -> Iterator[str]:
-    options = app.conf.broker_transport_options or {}
+    options = transport_options(app)
     if options.get("retry_on_timeout"):
         yield (
             "broker_transport_options has retry_on_timeout: when the broker restarts, a worker may block for ever in a "
