@@ -293,13 +293,13 @@ class Build:
         self.place.require_packages()
         target = self.targets[-1]
         python = self.place.interpreters.get(target.short)
+        lacks = ""
         if python is None:
-            self.resolver.notes.append(
-                f"app_build_commands ran with the controller's Python {sys.version.split()[0]}, since it has no "
-                f"{target.short}. To have that: uv python install {target.short}"
-            )
+            lacks = f"The controller has Python {sys.version.split()[0]} and not the hosts' {target.short}, which app_build_commands "
+            lacks += f"need for the dependencies. To have it: uv python install {target.short}"
+            self.resolver.notes.append(lacks)
         lock = (dependencies / f"requirements-{target.short}.txt").read_text()
-        venv = commands.environment(lock, dependencies / "wheels", python or Path(sys.executable), self.place)
+        venv = commands.environment(lock, dependencies / "wheels", python or Path(sys.executable), self.place, lacks)
         steps = commands.Steps(
             self.options["build_commands"],
             {name: str(value) for name, value in self.options["build_environment"].items()},

@@ -57,7 +57,7 @@ def build(steps: Steps, tree: Tree, root: str, venv: Path, work: Path) -> dict[P
     return _all(folder, _MADE_BY_TOOLS | set(steps.left_out))
 
 
-def environment(lock: str, wheels: Path, python: Path, place: Workplace) -> Path:
+def environment(lock: str, wheels: Path, python: Path, place: Workplace, advice: str) -> Path:
     """Make a virtual environment with the dependencies, for the commands."""
     folder = place.work / "venv"
     run(
@@ -73,6 +73,7 @@ def environment(lock: str, wheels: Path, python: Path, place: Workplace) -> Path
         ],
         env=place.indexes.env,
         failed="The dependencies cannot be installed on the controller for app_build_commands",
+        advice=advice,
     )
     return folder
 
