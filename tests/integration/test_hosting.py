@@ -202,16 +202,21 @@ def test_settings_in_the_class_of_a_configuration_are_hosted_whoever_reads_them(
     assert project.manage("shell", "--command", asked).strip().endswith("of the class False True")
 
 
-def test_a_project_that_checks_its_own_options_of_the_broker_still_finds_them_and_connects_with_safe_ones(hosted):
+def test_what_a_project_set_unsafely_is_safe_and_its_options_of_the_broker_are_what_its_own_checks_expect(hosted):
     project = hosted(ledger=True)
+    with (project.folder / "site1/settings.py").open("a") as settings:
+        settings.write("CELERY_TASK_ACKS_LATE = False\nCELERY_BEAT_SCHEDULER = 'celery.beat:PersistentScheduler'\n")
+        settings.write("DATABASES['default']['CONN_MAX_AGE'] = 60\n")
     celery = project.folder / "site1/celery.py"
     celery.write_text(celery.read_text() + "app.conf.broker_transport_options = {'queue_order_strategy': 'priority'}\n")
     asked = "from site1.celery import app; from drumline.preflight.celery_settings import settings_problems;"
-    asked += "print(*settings_problems(app));"
+    asked += "from drumline.preflight.django_settings import django_problems;"
+    asked += "print(*settings_problems(app), *django_problems());"
     asked += "print(dict(app.conf.broker_transport_options), app.connection_for_write().transport_options)"
     *problems, told = project.manage("shell", "--command", asked).strip().splitlines()
 
     assert told.startswith("{'queue_order_strategy': 'priority'} {")
     for option in ("'queue_order_strategy': 'priority'", "'socket_timeout': 10", "'visibility_timeout': 600"):
         assert option in told.partition("} {")[2], told
-    assert "socket_timeout" not in " ".join(problems)
+    for setting in ("socket_timeout", "task_acks_late", "beat_scheduler", "health checks"):
+        assert setting not in " ".join(problems)

@@ -30,22 +30,29 @@ REDIS = {"socket_timeout": 10, "socket_connect_timeout": 4, "socket_keepalive": 
 
 
 def make_safe(app: Celery) -> None:
-    """Set, by item, since an update would need the prefix of the project's namespace."""
+    """Set what the project left unsafe, or set so."""
     conf: Any = app.conf
     for setting, is_wrong, _ in WRONG:
         if setting in RIGHT and is_wrong(conf[setting]):
-            conf[setting] = RIGHT[setting]
+            _set(app, setting, value=RIGHT[setting])
     for setting, variable in (
         ("task_soft_time_limit", "CELERY_TASK_SOFT_TIME_LIMIT"),
         ("task_time_limit", "CELERY_TASK_TIME_LIMIT"),
     ):
         if not conf[setting] and os.environ.get(variable):
-            conf[setting] = int(os.environ[variable])
+            _set(app, setting, value=int(os.environ[variable]))
     if visibility_timeout(app):
         connections.complete(app, _redis_options)
-    _declare_queues(conf)
+    _declare_queues(app)
     if apps.is_installed("drumline.beat"):
-        conf["beat_scheduler"] = SCHEDULER
+        _set(app, "beat_scheduler", value=SCHEDULER)
+
+
+def _set(app: Celery, setting: str, *, value: Any) -> None:
+    """Set by the name that is looked up first: with a namespace, the one that the project's settings have."""
+    namespace = getattr(app, "namespace", None) or ""
+    name = f"{namespace}_{setting}" if namespace else setting
+    app.conf[name.upper() if namespace.isupper() else name] = value
 
 
 def _redis_options(own: dict[str, Any]) -> dict[str, Any]:
@@ -57,9 +64,9 @@ def _redis_options(own: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _declare_queues(conf: Any) -> None:
+def _declare_queues(app: Celery) -> None:
     """Declare the queues that are served, so that a task for another one is refused where it is sent."""
-    if conf["task_queues"] or not project.queues():
+    if app.conf.task_queues or not project.queues():
         return
-    conf["task_queues"] = [Queue(name, Exchange(name), routing_key=name) for name in project.queues()]
-    conf["task_create_missing_queues"] = False
+    _set(app, "task_queues", value=[Queue(name, Exchange(name), routing_key=name) for name in project.queues()])
+    _set(app, "task_create_missing_queues", value=False)

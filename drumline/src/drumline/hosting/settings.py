@@ -23,6 +23,7 @@ def _hosted() -> dict[str, Any]:
     apps, middleware = list(values.get("INSTALLED_APPS", ())), list(values.get("MIDDLEWARE", ()))
     if project.has_ledger():
         _add_ledger(apps, middleware)
+        values["DATABASES"] = {alias: _checked(database) for alias, database in values.get("DATABASES", {}).items()}
     if path := project.celery_path():
         values.setdefault("DRUMLINE_CELERY_APP", path)
     values["STATIC_ROOT"] = values.get("STATIC_ROOT") or str(project.static_root())
@@ -46,6 +47,11 @@ def _add_ledger(apps: list[str], middleware: list[str]) -> None:
     if HEALTH not in middleware:
         # Before everything that needs the database.
         middleware.insert(0, HEALTH)
+
+
+def _checked(database: dict[str, Any]) -> dict[str, Any]:
+    """A connection that is kept is checked before it is used: a restart of the database would fail tasks."""
+    return database | {"CONN_HEALTH_CHECKS": True} if database.get("CONN_MAX_AGE", 0) != 0 else database
 
 
 class Configured:
