@@ -25,8 +25,9 @@ options:
       - held takes the lock or fails; free gives back what this deploy holds.
       - closed locks the host for I(reason) until it is opened, and open opens it - with a I(reason), only a lock that
         was taken for it.
+      - read takes nothing and says in I(closed) whether a person has locked the host.
     type: str
-    choices: [held, free, closed, open]
+    choices: [held, free, closed, open, read]
     default: held
   kept:
     description: The file of a lock that a person takes.
@@ -55,6 +56,7 @@ changed:
   description: Whether a person's lock was taken or opened. That of a deploy is no part of what a second run leaves as it is.
   type: bool
   returned: always
+closed: {description: Whether a person has locked the host., type: bool, returned: "when I(state) is read"}
 """
 
 import datetime as dt
@@ -127,7 +129,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "default": "/run/lock/drumline-deploy.json"},
             "holder": {"type": "dict", "required": True},
-            "state": {"type": "str", "choices": ["held", "free", "closed", "open"], "default": "held"},
+            "state": {"type": "str", "choices": ["held", "free", "closed", "open", "read"], "default": "held"},
             "kept": {"type": "path", "default": "/opt/drumline/shared/locked.json"},
             "reason": {"type": "str", "default": ""},
         },
@@ -136,6 +138,8 @@ def main() -> None:
     path, holder = module.params["path"], module.params["holder"]
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     lock = {**{key: holder[key] for key in ("who", "machine", "process")}, "since": now}
+    if module.params["state"] == "read":
+        module.exit_json(changed=False, closed=bool(_read(module.params["kept"])))
     if module.params["state"] in ("closed", "open"):
         _keep(module, lock | {"reason": module.params["reason"]})
     if module.params["state"] == "held" and (closed := _read(module.params["kept"])):
