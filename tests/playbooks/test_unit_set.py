@@ -277,3 +277,27 @@ def test_a_host_drains_what_it_no_longer_runs_before_it_loses_the_files_that_the
 
     assert purges
     assert min(purges) > stops, "a unit would be stopped after its environment file is gone"
+
+
+def test_a_unit_that_ends_before_the_next_wave_keeps_what_runs_from_being_given_up(systemd: Systemd) -> None:
+    for number in (1, 2):
+        # By itself it has started again since.
+        systemd.unit(f"drumline-web@{number}.service", ActiveState="inactive", NRestarts="1")
+
+    answer = systemd.bring(waves=[["drumline-web@1.service"], ["drumline-web@2.service"]])
+
+    assert answer["units"] == ["drumline-web@1.service"]
+    assert systemd.calls("restart") == ["restart drumline-web@1.service"]
+
+
+def test_what_an_earlier_call_restarted_is_looked_at_once_more(systemd: Systemd) -> None:
+    for name in LOW:
+        systemd.unit(name, ActiveState="inactive")
+    restarted = systemd.bring(waves=WAVES)["processes"]
+    assert systemd.bring(waves=[], restarted=restarted)["changed"] is False
+
+    systemd.unit("drumline-worker@low-2.service", MainPID="2")
+    answer = systemd.bring(waves=[], restarted=restarted)
+
+    assert answer["units"] == ["drumline-worker@low-2.service"]
+    assert "drumline-worker@low-2.service ended soon after its start" in answer["msg"]

@@ -228,14 +228,17 @@ class Programs:
                     raise ProgramError(self._tell(name, "ended before it was" if ended else "did not become"))
             time.sleep(_LOOK)
 
-    def settle(self, names: list[str], seconds: float) -> None:
+    def pids(self, names: list[str]) -> dict[str, int]:
+        """The process of each."""
+        return {name: one["pid"] for name, one in self.states().items() if name in names}
+
+    def settle(self, pids: dict[str, int], seconds: float) -> None:
         """Return once they have stayed up, each as the same process."""
-        pids = {name: one["pid"] for name, one in self.states().items() if name in names}
         deadline = time.monotonic() + seconds
         while True:
             states = self.states()
-            for name in names:
-                if states[name]["pid"] != pids[name] or not self.ready(name, states):
+            for name, pid in pids.items():
+                if states[name]["pid"] != pid or not self.ready(name, states):
                     raise ProgramError(self._tell(name, "ended soon after it was"))
             if time.monotonic() >= deadline:
                 return
@@ -289,14 +292,18 @@ def bring(  # noqa: PLR0913  what the module takes
         reasons = {name: programs.stale(name, states) or ("asked for" if name in restart else None) for name in names}
         due, leftover = [name for name in names if reasons[name]], programs.removed
         if not check_mode:
+            started: dict[str, int] = {}
             for wave in waves:
+                # What runs is not given up for what has not held for as long as the waves before.
+                programs.settle(started, 0)
                 # Looked at anew: a program is restarted as a whole when its configuration has changed.
                 states = programs.states()
                 if wanted := [name for name in wave if name in restart or programs.stale(name, states)]:
                     programs.restart(wanted)
                 programs.wait(wave)
+                started |= programs.pids([name for name in wave if name in due])
             if due:
-                programs.settle(due, settle)
+                programs.settle(started, settle)
             programs.remove(leftover)
     return {
         "changed": bool(due or leftover),

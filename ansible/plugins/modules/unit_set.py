@@ -13,8 +13,9 @@ description:
     run that follows a failed one finishes its work.
   - Waves are restarted one after the other, the units of one wave together, and each wave must be active
     before the next begins. That is what keeps a queue served - put its instances in different waves.
-  - Each restarted unit must then stay up for I(settle) seconds on the same main process; a unit of I(steady) must
-    keep its child processes as well, since gunicorn replaces those that crash and stays up itself.
+  - Each restarted unit must stay up on the same main process while the waves after it are restarted, and for I(settle)
+    seconds after the last one; a unit of I(steady) must keep its child processes as well, since gunicorn replaces those
+    that crash and stays up itself. I(restarted) looks at them once more, at the end of what follows.
   - Units that match I(owned) and are in no wave and not in I(enabled) are stopped, as their own definition says, and
     disabled. Their files must still be there - ExecStop reads the environment files too.
 options:
@@ -58,6 +59,10 @@ options:
     type: list
     elements: str
     default: []
+  restarted:
+    description: What an earlier call returned as I(processes), which must still be up.
+    type: dict
+    default: {}
 author: Drumline
 """
 
@@ -81,6 +86,7 @@ draining:
 changed: {description: Whether anything was restarted, stopped or enabled., type: bool, returned: always}
 diff: {description: Why each unit was or would be restarted., type: dict, returned: always}
 enabled: {description: Targets that were enabled and started., type: list, returned: always}
+processes: {description: Main process and child processes of each restarted unit., type: dict, returned: always}
 units: {description: Units that did not become or stay active., type: list, returned: on failure}
 restarted: {description: Units that were started or restarted., type: list, returned: always}
 stopped: {description: Units that were stopped., type: list, returned: always}
@@ -102,6 +108,8 @@ _JOURNAL_LINES = "20"
 _TIMED_OUT = 124
 # Seconds between two looks at units that settle.
 _LOOK = 0.5
+# Seconds of the journal that may tell why a unit ended that was restarted by an earlier call.
+_RECENT = 300
 
 
 class Units:
@@ -176,30 +184,41 @@ def _children(pid: str) -> set[str]:
     return children
 
 
-def _processes(units: Units, names: list[str], steady: list[str]) -> dict[str, tuple[str, set[str]]]:
-    """Main process of each unit that is up since its start, with its children where these must stay."""
+# Main process of a unit that is up since its start, and its children where these must stay.
+Processes = tuple[str, set[str]]
+_NONE: Processes = ("", set())
+
+
+def _processes(units: Units, names: list[str], steady: list[str]) -> dict[str, Processes]:
+    if not names:
+        return {}
     return {
         name: (unit.get("MainPID", "0"), _children(unit["MainPID"]) if name in steady else set())
-        for name, unit in units.show(names).items()
         # A socket has neither a main process nor restarts.
         if unit["ActiveState"] == "active" and unit.get("NRestarts", "0") == "0"
+        else _NONE
+        for name, unit in units.show(names).items()
     }
 
 
-def _settle(units: Units, names: list[str], steady: list[str], seconds: float) -> dict[str, str]:
+def _fallen(units: Units, before: dict[str, Processes], steady: list[str]) -> dict[str, str]:
     """What happened, by name, to the units that did not stay up."""
-    before = _processes(units, names, steady)
+    fallen = {}
+    now = _processes(units, list(before), steady)
+    for name, (pid, children) in before.items():
+        pid_now, children_now = now.get(name, _NONE)
+        if not pid or pid != pid_now:
+            fallen[name] = "ended soon after its start"
+        elif children - children_now:
+            fallen[name] = "lost processes soon after its start"
+    return fallen
+
+
+def _settle(units: Units, before: dict[str, Processes], steady: list[str], seconds: float) -> dict[str, str]:
+    """Look at them for so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
-        now = _processes(units, names, steady)
-        fallen = {}
-        for name in names:
-            pid, children = before.get(name, ("", set()))
-            pid_now, children_now = now.get(name, ("", set()))
-            if not pid or pid != pid_now:
-                fallen[name] = "ended soon after its start"
-            elif children - children_now:
-                fallen[name] = "lost processes soon after its start"
+        fallen = _fallen(units, before, steady)
         left = deadline - time.monotonic()
         if fallen or left <= 0:
             return fallen
@@ -243,27 +262,32 @@ def _stand_in(module: AnsibleModule, units: Units, draining: list[str]) -> list[
     return down
 
 
-def _restart(module: AnsibleModule, units: Units, due: list[str], draining: list[str]) -> tuple[list[str], list[str]]:
-    """Restart what is due, wave by wave; return what was started, stand-ins too, and what drains."""
-    since, stand_ins = time.time(), module.params["stand_ins"]
-    started: list[str] = []
+def _restart(
+    module: AnsibleModule, units: Units, due: list[str], draining: list[str]
+) -> tuple[dict[str, Processes], list[str], list[str]]:
+    """Restart what is due, wave by wave; return what was started, which stand-ins were, and what drains."""
+    since, stand_ins, steady = time.time(), module.params["stand_ins"], module.params["steady"]
+    started: dict[str, Processes] = {}
     beside = _stand_in(module, units, draining)
     for wave in module.params["waves"]:
         wanted = [name for name in wave if name in due]
         if not wanted:
             continue
+        # What runs is not given up for what has not held for as long as the waves before.
+        if fallen := _fallen(units, started, steady):
+            _fail(module, fallen, since)
         units.run("reset-failed", *wanted, check=False)
         slow = _bring_up(units, wanted, stand_ins, module.params["patience"])
         draining = draining + slow
         beside += _stand_in(module, units, slow)
-        started += [name for name in wanted if name not in slow]
         after = units.show(wanted)
         failed = [name for name in wanted if name not in slow and after[name]["ActiveState"] != "active"]
         if failed:
             _fail(module, dict.fromkeys(failed, "did not become active"), since)
-    if started and (fallen := _settle(units, started, module.params["steady"], module.params["settle"])):
+        started |= _processes(units, [name for name in wanted if name not in slow], steady)
+    if started and (fallen := _settle(units, started, steady, module.params["settle"])):
         _fail(module, fallen, since)
-    return started + beside, draining
+    return started, beside, draining
 
 
 def _fail(module: AnsibleModule, failed: dict[str, str], since: float) -> None:
@@ -291,10 +315,14 @@ def main() -> None:
             "restart": {"type": "list", "elements": "str", "default": []},
             "stand_ins": {"type": "dict", "default": {}},
             "patience": {"type": "int", "default": 0},
+            "restarted": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     units = Units(module)
+    seen = {name: (pid, set(children)) for name, (pid, children) in module.params["restarted"].items()}
+    if fallen := _fallen(units, seen, module.params["steady"]):
+        _fail(module, fallen, time.time() - _RECENT)
     waves = [wave for wave in module.params["waves"] if wave]
     names = [name for wave in waves for name in wave]
 
@@ -321,8 +349,10 @@ def main() -> None:
     ]
 
     changed = bool(due or leftover or targets)
+    started: dict[str, Processes] = {}
     if not module.check_mode:
-        due, draining = _restart(module, units, due, draining)
+        started, beside, draining = _restart(module, units, due, draining)
+        due = [*started, *beside]
         idle = up & set(stand_ins.values()) - {stand_ins[name] for name in draining}
         if idle:
             units.run("stop", "--no-block", *sorted(idle))
@@ -336,6 +366,7 @@ def main() -> None:
     module.exit_json(
         changed=changed,
         draining=draining,
+        processes={name: [pid, sorted(children)] for name, (pid, children) in started.items()},
         restarted=due,
         stopped=leftover,
         enabled=targets,
