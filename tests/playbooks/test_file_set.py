@@ -81,6 +81,13 @@ def test_an_unknown_owner_is_named_with_its_file(tmp_path: Path) -> None:
     assert str(tmp_path / "a") in answer["msg"]
 
 
+def test_what_cannot_be_written_is_named_with_the_cause() -> None:
+    answer = file_set([{"path": "/proc/self/a.conf", "content": "one\n"}])
+
+    assert answer["failed"] is True
+    assert answer["msg"] == "/proc/self/a.conf cannot be written: No such file or directory."
+
+
 def test_check_mode_tells_of_a_file_that_would_change_its_owner(tmp_path: Path) -> None:
     (tmp_path / "a.conf").write_text("one\n")
     (tmp_path / "a.conf").chmod(0o644)

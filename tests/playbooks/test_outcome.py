@@ -57,13 +57,18 @@ def test_every_command_that_failed_is_told_and_none_that_passed() -> None:
 
     told = outcome.failure({"results": results}, {})
 
-    assert told == {"step": "check, drumline_check", "reason": "CommandError: one\n\nCommandError: two"}
+    assert told == {
+        "step": "check, drumline_check",
+        "reason": "CommandError: one\n\nCommandError: two",
+        "advice": "Fix the cause, then run the playbook again.",
+    }
 
 
 def test_a_module_that_failed_is_told_by_its_message_and_the_name_of_its_step() -> None:
     told = outcome.failure({"msg": "No space left on device"}, {"name": "app_release : Upload the artefact"})
 
-    assert told == {"step": "Upload the artefact", "reason": "No space left on device"}
+    assert (told["step"], told["reason"]) == ("Upload the artefact", "No space left on device")
+    assert told["advice"].startswith("Make room, then run the playbook again. To see what is full: df -h")
 
 
 def test_of_a_long_traceback_the_end_is_told() -> None:
@@ -76,7 +81,9 @@ def test_of_a_long_traceback_the_end_is_told() -> None:
 
 
 def test_a_host_that_ended_for_another_ones_failure_has_no_reason_of_its_own() -> None:
-    assert outcome.failure({}, {}) == {"step": "", "reason": ""}
+    told = outcome.failure({}, {})
+
+    assert (told["step"], told["reason"]) == ("", "")
 
 
 def test_the_migrations_that_were_applied_before_one_failed_are_known() -> None:

@@ -8,19 +8,26 @@ from typing import Any
 _APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
 _HOOKS = ("before_build", "before_migrate", "before_switch", "deployed", "rejected")
 _LINES = 40
+_ADVICE = "Fix the cause, then run the playbook again."
+_NO_SPACE = "No space left on device"
+_MAKE_ROOM = (
+    "Make room, then run the playbook again. To see what is full: df -h / /opt/drumline. Fewer releases are kept with a lower"
+    " app_release_keep, and journalctl --vacuum-size=500M removes old logs."
+)
 # Of a traceback: the failing frames and the error.
 _TRACEBACK_LINES = 12
 
 
 def failure(result: dict[str, Any], task: dict[str, Any]) -> dict[str, str]:
-    """The step that failed and its reason, from what a rescue knows: the result and the task.
+    """The step that failed, its reason and what to do, from what a rescue knows: the result and the task.
 
     The step of a command in a loop is the command. A host that Ansible ended for another one's failure has neither.
     """
     failed = [item for item in result.get("results") or [] if item.get("failed")] or [result]
     commands = [" ".join(map(str, item["item"])) for item in failed if isinstance(item.get("item"), list)]
     step = ", ".join(commands) or str(task.get("name") or "").rpartition(" : ")[2]
-    return {"step": step, "reason": "\n\n".join(map(reason, failed))}
+    why = "\n\n".join(map(reason, failed))
+    return {"step": step, "reason": why, "advice": _MAKE_ROOM if _NO_SPACE in why else _ADVICE}
 
 
 def reason(result: dict[str, Any]) -> str:

@@ -141,7 +141,10 @@ def main() -> None:
         if before == (content, mode, uid, gid):
             continue
         if not module.check_mode:
-            _write(module, file, mode, uid, gid)
+            try:
+                _write(module, file, mode, uid, gid)
+            except OSError as error:
+                module.fail_json(msg=f"{path} cannot be written: {error.strerror}.", path=path)
         written.append(path)
         diffs.append({"before_header": path, "after_header": path, "before": before[0] or "", "after": content})
 
