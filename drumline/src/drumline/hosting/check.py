@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from celery import Celery
+from django.db import DatabaseError, InterfaceError
 
 from drumline.hosting import project
 from drumline.preflight.celery_settings import settings_problems
+from drumline.preflight.migrations import breaking_migrations
 from drumline.preflight.routes import routed_queues
 
 # Guarantee, and how it is lost without the ledger.
@@ -18,7 +20,7 @@ MISSING = (
 
 
 def run(served: list[str]) -> Iterator[str]:
-    """Print a line for each missing guarantee; yield one for each thing that would not run."""
+    """Print a line for each missing guarantee and each breaking migration; yield one for each thing that would not run."""
     app = project.celery_application()
     app.loader.import_default_modules()
     yield from unserved(app, served)
@@ -29,6 +31,11 @@ def run(served: list[str]) -> Iterator[str]:
     print(
         "With app_ledger: true Drumline adds the ledger and these settings at deploy; the project's code stays as it is."
     )
+    try:
+        for line in breaking_migrations():
+            print(f"migration: {line}")
+    except (DatabaseError, InterfaceError) as error:
+        print(f"note: the database could not be checked: {error}".strip())
 
 
 def unserved(app: Celery, served: list[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from drumline.application import application
 from drumline.celery_hooks.versions import untested
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems, pooling_problems
+from drumline.preflight.migrations import breaking_migrations
 from drumline.preflight.queues import routing_notes, serving_problems, waiting_problems
 from drumline.preflight.task_options import task_notes, task_problems
 
@@ -20,7 +21,10 @@ from drumline.preflight.task_options import task_notes, task_problems
 class Command(BaseCommand):
     """Exit 1 naming every problem."""
 
-    help = "Check for Celery and Django settings that lose or duplicate tasks, or open the system, and suggest better ones."
+    help = (
+        "Check for Celery and Django settings that lose or duplicate tasks, or open the system, and suggest better ones. "
+        "Name what unapplied migrations take from the release that runs."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --serve."""
@@ -47,6 +51,8 @@ class Command(BaseCommand):
             problems += _read("the queues and routes", serving_problems(application(), served))
         try:
             problems += pooling_problems()
+            for line in breaking_migrations():
+                self.stdout.write(f"migration: {line}")
             if options["serve"] is not None:
                 # A savepoint, since the first release is checked before there are tables.
                 with transaction.atomic():
