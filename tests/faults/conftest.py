@@ -24,12 +24,15 @@ __all__ = ["cluster", "migrated"]
 
 # They look at a host; Molecule names them with the host.
 collect_ignore = [
+    "test_background_drain.py",
     "test_bad_releases.py",
     "test_deploy_under_load.py",
+    "test_killed_controller.py",
     "test_killed_process.py",
     "test_reboot.py",
     "test_releases_under_load.py",
     "test_restart_under_load.py",
+    "test_rollback.py",
     "test_rotation.py",
     "test_upkeep.py",
 ]

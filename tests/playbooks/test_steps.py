@@ -30,3 +30,10 @@ def test_a_task_counts_for_the_step_of_its_file(path: str, step: str) -> None:
 
 def test_short_steps_count_but_are_not_named() -> None:
     assert steps.told({"build": 3.21, "lock": 0.1, "restart": 12}) == "15 s: build 3.2, restart 12.0"
+
+
+def test_a_host_that_was_lost_is_named_with_what_to_do() -> None:
+    assert steps.lost("web1") == (
+        "web1 cannot be reached. Its processes run on. Check that it is up: ssh web1\n"
+        "When it answers, run the same playbook again: it finishes what this run began there."
+    )

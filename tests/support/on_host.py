@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +79,58 @@ def run_site(
     inventory: Path, *options: str, ansible: Path = ANSIBLE, playbook: str = "site.yml"
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of this checkout, or of another one's folder of playbooks."""
+    line = _line(inventory, options, ansible, playbook)
+    return subprocess.run(**line, capture_output=True, check=False)
+
+
+class Deploy:
+    """A deploy that goes on, in a session of its own."""
+
+    def __init__(self, inventory: Path, *options: str) -> None:
+        # Each task is named as it begins.
+        line = _line(inventory, options, ANSIBLE, "deploy.yml", ANSIBLE_DISPLAY_SKIPPED_HOSTS="true")
+        self._run = subprocess.Popen(**line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        self._output = ""
+
+    def reach(self, task: str, seconds: float = 0) -> None:
+        """Return when it has been at a task for so many seconds."""
+        assert self._run.stdout
+        for line in self._run.stdout:
+            self._output += line
+            if line.startswith("TASK [") and task in line:
+                break
+        else:
+            raise AssertionError(f"the deploy ended without the task {task!r}:\n{self._output[-4000:]}")
+        time.sleep(seconds)
+        assert self._run.poll() is None, f"the deploy had ended already:\n{self._output[-4000:]}"
+
+    def kill(self) -> None:
+        """End the controller with all its processes at once, also those in sessions of their own."""
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        doomed = [self._run.pid]
+        # It grows while it is read.
+        for one in doomed:
+            doomed += [pid for pid, parent in parents.items() if parent == one]
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._run.communicate()
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end."""
+        rest, _ = self._run.communicate()
+        return subprocess.CompletedProcess(self._run.args, self._run.returncode, self._output + rest, "")
+
+
+def _line(inventory: Path, options: Iterable[str], ansible: Path, playbook: str, **environment: str) -> dict[str, Any]:
     own = {"ANSIBLE_CONFIG": str(ansible / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"}
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), f"--inventory={inventory}", *options, playbook],
-        cwd=ansible,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | own,
-    )
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    return {
+        "args": [program, f"--inventory={inventory}", *options, playbook],
+        "cwd": ansible,
+        "env": os.environ | own | environment,
+        "text": True,
+    }

@@ -9,6 +9,7 @@ short_description: Say where the time of a run went
 description:
   - Prints the seconds of each step at the end of a run. A step of a deploy is a task file of the role app_release; elsewhere
     it is the role, or the playbook. What takes less than half a second is left out.
+  - Says what to do about a host that was lost on the way.
 author: Drumline
 """
 
@@ -45,6 +46,14 @@ def told(seconds: dict[str, float]) -> str:
     return f"{sum(seconds.values()):.0f} s: {', '.join(steps)}"
 
 
+def lost(host: str) -> str:
+    """What a person does about a host that cannot be reached."""
+    return (
+        f"{host} cannot be reached. Its processes run on. Check that it is up: ssh {host}\n"
+        "When it answers, run the same playbook again: it finishes what this run began there."
+    )
+
+
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """The callback `steps`."""
 
@@ -74,7 +83,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._begin(step_of(task.get_path() or ""))
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Print the line."""
-        del stats
+        """Print the lines."""
         self._begin("")
+        for host in sorted(stats.processed):
+            if stats.summarize(host)["unreachable"]:
+                self._display.display(lost(host))
         self._display.display(f"Took {told(dict(self._seconds))}")
