@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 
 from tests.conftest import SECRETS
-from tests.support.paths import PROJECT
+from tests.support.paths import ANSIBLE, PROJECT
 from tests.support.rendering import Playbooks, load
 
 UNITS = "/etc/systemd/system/"
@@ -233,6 +233,20 @@ def test_the_target_wants_every_process_that_supervisor_would_run(
     services = {name.removeprefix("drumline-").removesuffix(".service") for name in wanted if name.endswith(".service")}
 
     assert {re.sub(r"^web@\d$", "web", name).replace("@", "-", 1) for name in services} == set(programs)
+
+
+def test_workers_restart_on_all_hosts_before_anything_that_sends_tasks(playbooks: Playbooks) -> None:
+    workers: list[list[str]] = playbooks.value("app_services", "__app_services_worker_waves")
+    waves: list[list[str]] = playbooks.value("app_services", "__app_services_waves")
+    first, second = [
+        task["unit_set"] for task in load(ANSIBLE / "roles/app_services/tasks/units.yml") if "unit_set" in task
+    ]
+
+    assert workers == waves[: len(workers)], "a task is one step for all hosts: the next begins when all have ended it"
+    assert all(unit.startswith("drumline-worker@") for wave in workers for unit in wave)
+    assert not any(unit.startswith("drumline-worker@") for wave in waves[len(workers) :] for unit in wave)
+    assert (first["waves"], second["waves"]) == ("{{ __app_services_worker_waves }}", "{{ __app_services_waves }}")
+    assert "processes" in second["restarted"], "the workers must stay up, too"
 
 
 def test_every_process_of_supervisor_is_restarted_and_those_of_the_web_one_after_the_other(

@@ -60,7 +60,7 @@ options:
     elements: str
     default: []
   restarted:
-    description: What an earlier call returned as I(processes), which must still be up.
+    description: What an earlier call returned as I(processes), which must stay up as what this call restarts must.
     type: dict
     default: {}
 author: Drumline
@@ -86,7 +86,10 @@ draining:
 changed: {description: Whether anything was restarted, stopped or enabled., type: bool, returned: always}
 diff: {description: Why each unit was or would be restarted., type: dict, returned: always}
 enabled: {description: Targets that were enabled and started., type: list, returned: always}
-processes: {description: Main process and child processes of each restarted unit., type: dict, returned: always}
+processes:
+  description: Main process and child processes of each unit that was restarted by this call, or by the one that I(restarted) is of.
+  type: dict
+  returned: always
 units: {description: Units that did not become or stay active., type: list, returned: on failure}
 restarted: {description: Units that were started or restarted., type: list, returned: always}
 stopped: {description: Units that were stopped., type: list, returned: always}
@@ -263,11 +266,11 @@ def _stand_in(module: AnsibleModule, units: Units, draining: list[str]) -> list[
 
 
 def _restart(
-    module: AnsibleModule, units: Units, due: list[str], draining: list[str]
+    module: AnsibleModule, units: Units, due: list[str], draining: list[str], seen: dict[str, Processes]
 ) -> tuple[dict[str, Processes], list[str], list[str]]:
     """Restart what is due, wave by wave; return what was started, which stand-ins were, and what drains."""
     since, stand_ins, steady = time.time(), module.params["stand_ins"], module.params["steady"]
-    started: dict[str, Processes] = {}
+    started = dict(seen)
     beside = _stand_in(module, units, draining)
     for wave in module.params["waves"]:
         wanted = [name for name in wave if name in due]
@@ -351,8 +354,8 @@ def main() -> None:
     changed = bool(due or leftover or targets)
     started: dict[str, Processes] = {}
     if not module.check_mode:
-        started, beside, draining = _restart(module, units, due, draining)
-        due = [*started, *beside]
+        started, beside, draining = _restart(module, units, due, draining, seen)
+        due = [*(name for name in started if name not in seen), *beside]
         idle = up & set(stand_ins.values()) - {stand_ins[name] for name in draining}
         if idle:
             units.run("stop", "--no-block", *sorted(idle))
