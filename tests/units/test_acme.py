@@ -90,12 +90,12 @@ def test_the_certificates_of_staging_are_not_trusted_and_need_not_be() -> None:
     assert "acme-staging-v02" in site.text("acme", ROLE / "templates/request.ini")
 
 
-@pytest.mark.parametrize(("debian", "asked"), [("12", False), ("13", True)])
-def test_a_profile_is_asked_for_where_certbot_knows_profiles(debian: str, *, asked: bool) -> None:
+@pytest.mark.parametrize(("release", "asked"), [("bookworm", False), ("noble", False), ("trixie", True)])
+def test_a_profile_is_asked_for_where_certbot_knows_profiles(release: str, *, asked: bool) -> None:
     site = playbooks(
         app_site_names=["shop.drumline.dev"],
         acme_profile="shortlived",
-        ansible_facts=FACTS | {"distribution_major_version": debian},
+        ansible_facts=FACTS | {"distribution_release": release},
     )
 
     assert ("preferred-profile = shortlived" in site.text("acme", ROLE / "templates/request.ini")) is asked
