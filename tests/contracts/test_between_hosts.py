@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -31,12 +32,15 @@ VERIFIED = {
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An inventory whose groups are on hosts of their own, but for a worker beside the database."""
-    folder = tmp_path_factory.mktemp("fleet")
+    return inventory(tmp_path_factory.mktemp("fleet"), ADDRESSES)
+
+
+def inventory(folder: Path, addresses: dict[str, str]) -> Path:
     (folder / "group_vars").symlink_to(ANSIBLE / "inventories" / "production" / "group_vars")
     children = {group: {"hosts": dict.fromkeys(names)} for group, names in GROUPS.items()}
-    hosts = {name: {"fleet_address": address} for name, address in ADDRESSES.items()}
-    inventory = {"all": {"hosts": hosts, "children": {"production": {"children": children}}}}
-    (folder / "hosts.yml").write_text(json.dumps(inventory))
+    hosts = {name: {"fleet_address": address} for name, address in addresses.items()}
+    everything = {"all": {"hosts": hosts, "children": {"production": {"children": children}}}}
+    (folder / "hosts.yml").write_text(json.dumps(everything))
     return folder
 
 
@@ -88,6 +92,26 @@ def test_a_server_has_a_certificate_for_every_address_that_clients_know_it_by(fl
 @pytest.mark.parametrize("host", ["app1", "work1"])
 def test_a_host_without_a_server_has_no_certificate_between_hosts(fleet: Path, host: str) -> None:
     assert on(fleet, host).value("tls", "fleet_names") == []
+
+
+@pytest.mark.parametrize(
+    ("host", "unknown", "needed"),
+    [
+        ("app1", "ring1", True),
+        ("app1", "work1", False),
+        ("ring1", "work1", True),
+        ("ring1", "data1", True),
+        ("data1", "ring1", True),
+    ],
+)
+def test_a_host_whose_address_another_one_needs_and_does_not_know_is_named(
+    tmp_path: Path, host: str, unknown: str, *, needed: bool
+) -> None:
+    nothing_known: dict[str, Any] = {"ansible_facts": {}}
+    default = Playbooks("production", "app1.example.com", **nothing_known).value("firewall", "fleet_address")
+    playbooks = on(inventory(tmp_path, ADDRESSES | {unknown: default}), host)
+    problems = playbooks.value("preflight", "__address_problems")
+    assert [text.split(",")[0] for text in problems] == [f"{host} needs the address of {unknown}"] * needed
 
 
 def test_a_fleet_of_one_host_stays_on_its_loopback_and_needs_no_tls_there(playbooks: Playbooks) -> None:

@@ -12,7 +12,7 @@ from tests.support.rendering import FACTS, Playbooks
 def on(distribution: str, version: str, release: str, **variables: object) -> Playbooks:
     facts = {
         "distribution": distribution,
-        "distribution_major_version": version.split(".")[0],
+        "distribution_major_version": version.partition(".")[0],
         "distribution_release": release,
         "distribution_version": version,
     }

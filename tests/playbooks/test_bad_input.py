@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 from tests.conftest import SECRETS
 from tests.support.certificates import certificate
 from tests.support.paths import ANSIBLE
+from tests.support.ports import free_port
 
 # Looked at on this machine and never changed: check mode stands behind the preflight.
 THIS_MACHINE = {
-    "ansible_connection": "local",
     "ansible_become": False,
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
     "preflight_distributions": {"Debian": ["11", "12", "13", "14"]},
@@ -24,18 +25,22 @@ THIS_MACHINE = {
 
 
 def site(
-    tmp_path: Path, groups: dict[str, list[str]] | None = None, **variables: Any
+    tmp_path: Path, groups: dict[str, list[str]] | None = None, *options: str, **variables: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run site.yml in check mode against an inventory of this machine."""
+    """Run site.yml in check mode against an inventory of this machine, but for a host `away`, which does not answer."""
     groups = groups or {group: ["app1"] for group in ("web", "worker", "beat", "flower", "redis", "postgresql")}
-    hosts = {"all": {"children": {group: {"hosts": dict.fromkeys(names)} for group, names in groups.items()}}}
+    names = {name for named in groups.values() for name in named}
+    reached = {name: {"ansible_connection": "local"} for name in sorted(names - {"away"})}
+    away = {"away": {"ansible_host": "127.0.0.1", "ansible_port": free_port()}} if "away" in names else {}
+    children = {group: {"hosts": dict.fromkeys(named)} for group, named in groups.items()}
     inventory = tmp_path / "hosts.json"
-    inventory.write_text(json.dumps(hosts))
+    inventory.write_text(json.dumps({"all": {"hosts": reached | away, "children": children}}))
     return subprocess.run(
         [
             "ansible-playbook",
             "--check",
             f"--inventory={inventory}",
+            *options,
             "site.yml",
             f"--extra-vars={json.dumps(THIS_MACHINE | SECRETS | variables)}",
         ],
@@ -81,6 +86,20 @@ def test_the_play_stops_before_the_first_change(tmp_path: Path, variables: dict[
     assert ran.returncode != 0, f"the play went on:\n{output}"
     assert told in " ".join(output.split()), output
     assert "PLAY [Set up every host]" not in output, "something was touched before the input was refused"
+
+
+def test_a_run_of_one_host_looks_at_the_others_too(tmp_path: Path) -> None:
+    groups = {group: ["app1"] for group in ("web", "beat", "redis", "postgresql")}
+    groups["worker"] = ["app1", "app2", "away"]
+
+    ran = site(tmp_path, groups, "--limit=app1", app_queues=model(memory_mb=9_000_000))
+    output = " ".join((ran.stdout + ran.stderr).split())
+
+    assert ran.returncode != 0, f"the play went on:\n{output}"
+    for host in ("app1", "app2"):
+        assert re.search(rf"{host} has [1-9][0-9]* MB of memory, but its processes may use", output), output
+    assert "app1 needs the address of away, which was not reached" in output, output
+    assert "away has" not in output, output
 
 
 def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -> None:

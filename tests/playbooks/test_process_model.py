@@ -139,6 +139,10 @@ def test_workers_that_need_more_memory_than_their_host_has_are_refused_with_both
     assert problems[0].startswith("app1 has 1000 MB of memory, but its processes may use 3072 MB")
 
 
+def test_a_host_whose_memory_is_not_known_is_not_refused_for_it() -> None:
+    assert process_model.fleet_problems([HOST | {"memory_mb": 0}], QUEUES) == []
+
+
 def test_two_beat_hosts_are_refused_unless_the_model_asks_for_two() -> None:
     two = [HOST, HOST | {"name": "app2"}]
     assert (

@@ -393,7 +393,7 @@ def fleet_host(variables: Any) -> Host:
 def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
     """What is wrong between the process model and the hosts that are to run it.
 
-    Each host is a dict with `name`, `groups`, `served` (queues of its workers), `memory_mb` (its RAM), `needed_mb` (what
+    Each host is a dict with `name`, `groups`, `served` (queues of its workers), `memory_mb` (its RAM, 0 if unknown), `needed_mb` (what
     its processes may take) and `beat_hosts` (how many beat hosts the inventory asks for).
     """
     problems = []
@@ -412,7 +412,8 @@ def fleet_problems(hosts: list[Host], queues: dict[str, Queue]) -> list[str]:
         if not any(queue in host["served"] for host in workers)
     ]
     for host in hosts:
-        if host["needed_mb"] > host["memory_mb"]:
+        # Of a host that was not reached nothing is known.
+        if host["memory_mb"] and host["needed_mb"] > host["memory_mb"]:
             problems.append(
                 f"{host['name']} has {host['memory_mb']} MB of memory, but its processes may use {host['needed_mb']} MB."
                 f" Lower memory_mb or instances in app_queues, serve fewer queues there (app_queues_served), or use a larger host."
