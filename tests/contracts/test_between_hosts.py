@@ -114,6 +114,16 @@ def test_a_host_whose_address_another_one_needs_and_does_not_know_is_named(
     assert [text.split(",")[0] for text in problems] == [f"{host} needs the address of {unknown}"] * needed
 
 
+@pytest.mark.parametrize(
+    ("host", "ports"), [("app1", [22, 80, 443]), ("work1", [22]), ("data1", [22, 5432]), ("ring1", [22, 6379])]
+)
+def test_a_host_is_open_for_what_its_groups_need_alone(fleet: Path, host: str, ports: list[int]) -> None:
+    playbooks = on(fleet, host)
+    public = playbooks.value("firewall", "firewall_public_tcp_ports")
+    assert public + [int(port) for port in playbooks.value("firewall", "firewall_peers")] == ports
+    assert playbooks.value("verify", "verify_ports") == ports
+
+
 def test_a_fleet_of_one_host_stays_on_its_loopback_and_needs_no_tls_there(playbooks: Playbooks) -> None:
     secrets = playbooks.value("app_release", "app_release_secrets")
     for name in ("DATABASE_URL", "CELERY_BROKER_URL"):

@@ -221,7 +221,7 @@ def test_broker_and_database_let_in_the_application_and_nobody_else(host: Any) -
 
 def test_the_proof_expects_private_ports_where_other_hosts_need_them(host: Any) -> None:
     ports = {name: host(name).value("verify", "verify_ports") for name in ("web1", "broker1", "database1")}
-    assert ports == {"web1": [22, 80, 443], "broker1": [22, 80, 443, 6379], "database1": [22, 80, 443, 5432]}
+    assert ports == {"web1": [22, 80, 443], "broker1": [22, 6379], "database1": [22, 5432]}
 
 
 def test_the_site_is_looked_at_where_vagrant_forwards_it(host: Any) -> None:
