@@ -4,12 +4,12 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.support.application import Process
-from tests.support.paths import PROJECT, PYTHON
+from tests.support.paths import BIN, PROJECT, PYTHON
 
 # What Celery's own documentation has every Django project write.
 CELERY = {
@@ -49,6 +49,23 @@ def write(path):
 }
 
 
+def add(folder: Path, name: str, files: Mapping[str, str], settings: str) -> None:
+    """Write files into a project that `startproject` has made, and lines at the end of its settings."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    with (folder / name / "settings.py").open("a") as file:
+        file.write(settings)
+
+
+def start(checkout: Path, name: str, files: Mapping[str, str], settings: str, requirements: Iterable[str]) -> None:
+    """Write the checkout of a project that was begun with `startproject`."""
+    checkout.mkdir()
+    subprocess.run([BIN / "django-admin", "startproject", name, checkout], check=True)
+    add(checkout, name, files, settings)
+    (checkout / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements))
+
+
 class FreshProject:
     """A project on SQLite, with the package `drumline` and nothing else of this repository on its path.
 
@@ -70,11 +87,7 @@ class FreshProject:
             env=self.env,
             check=True,
         )
-        for path, text in {**CELERY, **files}.items():
-            (self.folder / path).parent.mkdir(exist_ok=True)
-            (self.folder / path).write_text(text)
-        with (self.folder / "site1" / "settings.py").open("a") as file:
-            file.write(settings)
+        add(self.folder, "site1", {**CELERY, **files}, settings)
         self.manage("migrate", "--verbosity", "0")
 
     def manage(self, *args: str) -> str:

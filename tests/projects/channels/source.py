@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
-from tests.support.fresh_project import HOLD
-from tests.support.paths import BIN
+from tests.support.fresh_project import HOLD, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,11 +110,4 @@ MEDIA_ROOT = BASE_DIR / 'uploads'
 
 def make(checkout: Path) -> None:
     """Write the checkout."""
-    checkout.mkdir()
-    subprocess.run([BIN / "django-admin", "startproject", "chat", checkout], check=True)
-    for name, text in FILES.items():
-        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / name).write_text(text)
-    with (checkout / "chat" / "settings.py").open("a") as file:
-        file.write(SETTINGS)
-    (checkout / "requirements.txt").write_text("".join(f"{line}\n" for line in REQUIREMENTS))
+    start(checkout, "chat", FILES, SETTINGS, REQUIREMENTS)

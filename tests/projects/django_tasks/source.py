@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
-from tests.support.paths import BIN
+from tests.support.fresh_project import start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,11 +42,4 @@ INSTALLED_APPS += ['letters']
 
 def make(checkout: Path) -> None:
     """Write the checkout."""
-    checkout.mkdir()
-    subprocess.run([BIN / "django-admin", "startproject", "post", checkout], check=True)
-    for name, text in FILES.items():
-        (checkout / name).parent.mkdir(exist_ok=True)
-        (checkout / name).write_text(text)
-    with (checkout / "post" / "settings.py").open("a") as file:
-        file.write(SETTINGS)
-    (checkout / "requirements.txt").write_text("".join(f"{line}\n" for line in REQUIREMENTS))
+    start(checkout, "post", FILES, SETTINGS, REQUIREMENTS)
