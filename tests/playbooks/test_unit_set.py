@@ -79,7 +79,7 @@ def test_a_unit_that_does_not_run_is_started(unit: dict[str, str], state: str) -
 
 # Plays systemd by a few files: a unit is a file of its properties, and every call is written down.
 SYSTEMCTL = """#!{python}
-import fnmatch, pathlib, sys
+import fnmatch, pathlib, sys, time
 here = pathlib.Path(__file__).parent
 verb, *arguments = [a for a in sys.argv[1:] if a != "--no-ask-password"]
 options = [a for a in arguments if a.startswith("--")]
@@ -100,7 +100,9 @@ elif verb == "list-units":
 elif verb in ("restart", "start"):
     for name in names:
         drains = verb == "restart" and "Drains" in units[name]
-        units[name] |= {{"ActiveState": "deactivating", "Job": "7"}} if drains else {{"ActiveState": "active"}}
+        units[name] |= {{"ActiveState": "deactivating", "Job": "7"}} if drains else {{
+            "ActiveState": "active", "ActiveEnterTimestampMonotonic": str(time.monotonic_ns() // 1000)
+        }}
         (here / "units" / name).write_text("\\n".join(f"{{k}}={{v}}" for k, v in units[name].items()))
     # What `timeout` answers when it had to end the call.
     sys.exit(124 if any(unit["ActiveState"] == "deactivating" for unit in units.values()) else 0)
@@ -301,3 +303,15 @@ def test_what_an_earlier_call_restarted_is_looked_at_once_more(systemd: Systemd)
 
     assert answer["units"] == ["drumline-worker@low-2.service"]
     assert "drumline-worker@low-2.service ended soon after its start" in answer["msg"]
+
+
+def test_what_happens_between_two_calls_counts_as_time_to_settle(systemd: Systemd) -> None:
+    systemd.unit("drumline-beat.service", ActiveState="inactive")
+    restarted = systemd.bring(waves=[["drumline-beat.service"]])["processes"]
+    # Half an hour of it has gone by.
+    systemd.unit("drumline-beat.service")
+    (systemd.folder / "calls").unlink()
+
+    assert systemd.bring(waves=[], restarted=restarted, settle=1200)["changed"] is False
+
+    assert systemd.calls("list-units", "restart") == []

@@ -13,9 +13,9 @@ description:
     run that follows a failed one finishes its work.
   - Waves are restarted one after the other, the units of one wave together, and each wave must be active
     before the next begins. That is what keeps a queue served - put its instances in different waves.
-  - Each restarted unit must stay up on the same main process while the waves after it are restarted, and for I(settle)
-    seconds after the last one; a unit of I(steady) must keep its child processes as well, since gunicorn replaces those
-    that crash and stays up itself. I(restarted) looks at them once more, at the end of what follows.
+  - Each restarted unit must stay up on the same main process while the waves after it are restarted, and until the last one
+    has been up for I(settle) seconds; a unit of I(steady) must keep its child processes as well, since gunicorn replaces
+    those that crash and stays up itself. A later call waits for that with I(restarted), beside what happens meanwhile.
   - Units that match I(owned) and are in no wave and not in I(enabled) are stopped, as their own definition says, and
     disabled. Their files must still be there - ExecStop reads the environment files too.
 options:
@@ -35,7 +35,7 @@ options:
     elements: str
     default: []
   settle:
-    description: Seconds that what was restarted must stay up.
+    description: Seconds that what was restarted must have been up.
     type: int
     default: 0
   restart:
@@ -218,8 +218,9 @@ def _fallen(units: Units, before: dict[str, Processes], steady: list[str]) -> di
 
 
 def _settle(units: Units, before: dict[str, Processes], steady: list[str], seconds: float) -> dict[str, str]:
-    """Look at them for so many seconds."""
-    deadline = time.monotonic() + seconds
+    """Look at them until each has been up for so many seconds."""
+    entered = [int(unit["ActiveEnterTimestampMonotonic"]) for unit in units.show(list(before)).values()]
+    deadline = max(entered) / 1e6 + seconds
     while True:
         fallen = _fallen(units, before, steady)
         left = deadline - time.monotonic()
@@ -270,6 +271,8 @@ def _restart(
 ) -> tuple[dict[str, Processes], list[str], list[str]]:
     """Restart what is due, wave by wave; return what was started, which stand-ins were, and what drains."""
     since, stand_ins, steady = time.time(), module.params["stand_ins"], module.params["steady"]
+    if seen:
+        since -= _RECENT
     started = dict(seen)
     beside = _stand_in(module, units, draining)
     for wave in module.params["waves"]:
@@ -324,8 +327,6 @@ def main() -> None:
     )
     units = Units(module)
     seen = {name: (pid, set(children)) for name, (pid, children) in module.params["restarted"].items()}
-    if fallen := _fallen(units, seen, module.params["steady"]):
-        _fail(module, fallen, time.time() - _RECENT)
     waves = [wave for wave in module.params["waves"] if wave]
     names = [name for wave in waves for name in wave]
 
