@@ -1,6 +1,7 @@
 """The ledger's rows: what each service makes of them, and nothing else."""
 
 import asyncio
+import contextlib
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 from celery import current_app, group, signals
 from celery.exceptions import NotRegistered
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import transaction
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import register
 
@@ -238,6 +240,42 @@ def test_an_id_that_is_used_again_is_warned_of_and_sends_nothing(broker, caplog,
 
     assert caplog.text.count("task_id_reused") == 3
     assert [message.headers["id"] for message in broker] == ["import-of-today", "a", "b"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_one_transaction_sends_is_published_together_in_order_and_without_what_it_took_back(monkeypatch):
+    happened: list[list[str]] = []
+    monkeypatch.setattr(
+        "drumline.sending.enqueue.publish",
+        lambda messages: happened.append([message.headers["id"] for message in messages]),
+    )
+
+    def send(*ids: str) -> None:
+        for task_id in ids:
+            current_app.tasks["drumline.ping"].apply_async(task_id=task_id)
+
+    with transaction.atomic():
+        send("a", "b")
+        transaction.on_commit(lambda: happened.append(["the project's own"]))
+        send("c")
+        with transaction.atomic():
+            send("d", "e")
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            send("f")
+            1 / 0  # noqa: B018
+        send("g", "h")
+    send("i")
+
+    assert happened == [["a", "b"], ["the project's own"], ["c"], ["d", "e"], ["g", "h"], ["i"]]
+
+
+def test_a_test_case_finds_what_was_sent_within_its_part_of_the_transaction(broker, django_capture_on_commit_callbacks):
+    current_app.tasks["drumline.ping"].delay()
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        current_app.tasks["drumline.ping"].delay()
+        current_app.tasks["drumline.ping"].delay()
+
+    assert (len(callbacks), len(broker)) == (2, 2)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -62,10 +62,7 @@ def publish(messages: Sequence[Message]) -> None:
 
 
 def _publish_all(messages: Sequence[Message], producer: Producer) -> None:
-    queues: Any = application().amqp.queues
-    for queue in {message.queue for message in messages}:
-        if queue in queues or queues.create_missing:
-            producer.maybe_declare(queues[queue])
+    _declare({message.queue for message in messages}, producer)
     channel: Any = producer.channel
     # The package's own transport makes less of a message than kombu does.
     if hasattr(channel, "push") and all(map(channel.takes, messages)):
@@ -73,6 +70,17 @@ def _publish_all(messages: Sequence[Message], producer: Producer) -> None:
         return
     for message in messages:
         _publish_one(producer, message)
+
+
+def _declare(names: set[str], producer: Producer) -> None:
+    """Declare queues that this connection has not declared; kombu copies a queue before it looks."""
+    queues: Any = application().amqp.queues
+    connection: Any = producer.connection
+    for name in names:
+        if name in queues or queues.create_missing:
+            queue = queues[name]
+            if not queue.can_cache_declaration or hash(queue) not in connection.declared_entities:
+                producer.maybe_declare(queue)
 
 
 def publish_events(events: Sequence[tuple[Any, dict[str, Any]]]) -> None:

@@ -28,6 +28,13 @@ INSERT = f"""INSERT INTO drumline_ledger ({COLUMNS})
         due_at timestamptz, expires_at timestamptz, published boolean, retries int, max_attempts int,
         generation smallint, parent_id text, root_id text)
     {REPLACE} RETURNING id"""  # noqa: S608  constants only
+# The server takes a single row in two thirds of the time so.
+INSERT_ONE = f"""INSERT INTO drumline_ledger ({COLUMNS})
+    VALUES (%(id)s, %(name)s, %(queue)s, %(priority)s, %(message)s, statement_timestamp(),
+        COALESCE(%(due_at)s, statement_timestamp()), %(expires_at)s,
+        CASE WHEN %(published)s THEN statement_timestamp() END, %(retries)s, %(max_attempts)s, %(generation)s,
+        %(parent_id)s, %(root_id)s, 0, 0, 0, '', '', '[]')
+    {REPLACE} RETURNING id"""  # noqa: S608  constants only
 FINISH = """UPDATE drumline_ledger AS task SET state = 2, finished_at = clock_timestamp()
     FROM unnest(%s::uuid[], %s::int[]) AS done (id, run)
     WHERE task.id = done.id AND task.run = done.run AND task.state = 1 AND task.worker_id = %s"""
@@ -92,7 +99,10 @@ class PostgreSQLStore(PortableStore):
     def insert(self, rows: Sequence[dict[str, Any]]) -> set[UUID]:
         """See `Store`."""
         with connection.cursor() as cursor:
-            cursor.execute(INSERT, [json.dumps(rows, default=str)])
+            if len(rows) == 1:
+                cursor.execute(INSERT_ONE, rows[0])
+            else:
+                cursor.execute(INSERT, [json.dumps(rows, default=str)])
             if cursor.rowcount == len(rows):
                 return {row["id"] for row in rows}
             return {task_id for (task_id,) in cursor.fetchall()}

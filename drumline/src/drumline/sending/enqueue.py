@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -42,7 +41,7 @@ def enqueue(app: Celery, messages: Sequence[Message]) -> None:
         _warn_of_reused_ids(messages, written)
     ready = [message for message in unique if message.due_at is None and message.id in written] if published else []
     if ready:
-        transaction.on_commit(partial(_publish_or_leave, ready), robust=True)
+        _publish_after_commit(ready)
 
 
 def _write_again_if_disconnected(rows: Sequence[dict[str, Any]]) -> set[UUID]:
@@ -91,6 +90,30 @@ def _row(message: Message, *, published: bool, max_attempts: int) -> dict[str, A
         "published": published and due_at is None,
         "max_attempts": max_attempts,
     }
+
+
+class _Publication:
+    """What is published after a commit, all at once."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self.messages = messages
+
+    def __call__(self) -> None:
+        _publish_or_leave(self.messages)
+
+
+def _publish_after_commit(messages: list[Message]) -> None:
+    """Publish with what was sent just before, if both are committed or neither; else after it."""
+    savepoints, last = connection.run_on_commit[-1][:2] if connection.run_on_commit else (None, None)
+    if isinstance(last, _Publication) and savepoints == set(connection.savepoint_ids) and not _is_in_test_case():
+        last.messages += messages
+    else:
+        transaction.on_commit(_Publication(messages), robust=True)
+
+
+def _is_in_test_case() -> bool:
+    """Return whether a TestCase holds the transaction: it may run the callbacks of some part of it by themselves."""
+    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
 def _publish_or_leave(messages: Sequence[Message]) -> None:
