@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +156,13 @@ def inventory(request: pytest.FixtureRequest) -> Path:
     return inventory_of(request.config)
 
 
+def without_group(name: str, node: Any) -> Any:
+    """An inventory's content without the hosts of a group."""
+    if not isinstance(node, dict):
+        return node
+    return {key: {} if key == name else without_group(name, value) for key, value in node.items()}
+
+
 def deploy(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run site.yml, as far as it deploys."""
     return run_site(inventory, *(options or ["--tags=app_release,app_services"]), ansible=ANSIBLE)
@@ -206,6 +215,26 @@ def test_what_a_host_no_longer_runs_is_drained_and_then_forgotten(
     finally:
         restored = deploy(inventory, "--tags=app_release,flower")
     assert restored.returncode == 0, restored.stdout[-4000:]
+
+
+@pytest.mark.skipif(not ALL, reason="it takes a minute; BAD_RELEASES=all runs it")
+def test_a_host_that_leaves_group_web_has_no_web_server_any_more(host: Host, inventory: Path) -> None:
+    try:
+        # Beside the other one, since it names files by their place.
+        with tempfile.TemporaryDirectory(dir=inventory.parent) as folder:
+            other = shutil.copytree(inventory, folder, dirs_exist_ok=True)
+            for file in Path(other).glob("*.yml"):
+                file.write_text(json.dumps(without_group("web", yaml.safe_load(file.read_text()))))
+            left = deploy(Path(other), "--tags=nginx")
+
+        assert left.returncode == 0, left.stdout[-4000:]
+        assert not host.service("nginx").is_running
+        assert not host.service("nginx").is_enabled
+    finally:
+        restored = deploy(inventory, "--tags=nginx")
+    assert restored.returncode == 0, restored.stdout[-4000:]
+    assert host.service("nginx").is_enabled
+    assert host.check_output(f"python3 -c '{READY}'") == "200"
 
 
 @pytest.mark.skipif(not ALL, reason="it takes half a minute; BAD_RELEASES=all runs it")
