@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 from celery import current_app
+from django.core.management import load_command_class
 
+from drumline.application import application
 from drumline.broker.publishing import PublishError, RefusedError
 from drumline.ledger.selectors import task_error
 from drumline.models import DurableTask, Worker
@@ -339,3 +341,16 @@ def test_what_ended_long_ago_is_deleted_and_dead_letters_stay(clock):
     Relay(clock).round()
     assert {str(row.id) for row in DurableTask.objects.all()} == {young, dead}, f"{old} was kept long enough"
     assert not Worker.objects.filter(id=former.id).exists()
+
+
+def test_a_relay_without_the_projects_application_says_which_broker_it_takes_and_what_to_set(monkeypatch, caplog):
+    monkeypatch.setattr("drumline.management.commands.relay.is_found", lambda: False)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    command = load_command_class("drumline", "relay")
+    command.stopping = True
+
+    command.handle()
+
+    assert "celery_application_not_found" in caplog.text
+    assert application().connection_for_write().as_uri() in caplog.text
+    assert "DRUMLINE_CELERY_APP" in caplog.text

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, connection
 
-from drumline.application import application
+from drumline.application import application, is_found
 from drumline.health.heartbeats import PUBLISHING, heartbeat_write
 from drumline.logs import get_logger
 from drumline.relay.listening import Listener
@@ -32,6 +32,12 @@ class Command(BaseCommand):
         """Do round after round."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        if not is_found():
+            logger.warning(
+                "celery_application_not_found",
+                broker=application().connection_for_write().as_uri(),
+                reason="no Celery application is configured with the Django settings; set DRUMLINE_CELERY_APP to its path",
+            )
         relay, listener, answered = Relay(), Listener(), True
         heartbeat_due = 0.0
         # It reports ends to the signals and with the options that the tasks' modules define.
