@@ -18,7 +18,7 @@ from drumline.message import Message
 
 logger = get_logger(__name__)
 
-# Rows in one statement: enough to make the round trip cheap, few enough for a small statement.
+# Rows in one statement, and about as many messages: enough to make the round trip cheap, few enough for a small statement.
 CHUNK = 1000
 
 
@@ -105,7 +105,8 @@ class _Publication:
 def _publish_after_commit(messages: list[Message]) -> None:
     """Publish with what was sent just before, if both are committed or neither; else after it."""
     savepoints, last = connection.run_on_commit[-1][:2] if connection.run_on_commit else (None, None)
-    if isinstance(last, _Publication) and savepoints == set(connection.savepoint_ids) and not _is_in_test_case():
+    same_fate = savepoints == set(connection.savepoint_ids) and not _is_in_test_case()
+    if isinstance(last, _Publication) and len(last.messages) < CHUNK and same_fate:
         last.messages += messages
     else:
         transaction.on_commit(_Publication(messages), robust=True)
