@@ -1,0 +1,58 @@
+"""cookiecutter-django with Celery and ASGI: django-environ, allauth, whitenoise, a schedule in the database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.foreign import ForeignProject
+
+pytestmark = pytest.mark.skipif(
+    "COOKIECUTTER_DJANGO" not in os.environ, reason="COOKIECUTTER_DJANGO names no checkout of the template"
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignProject]:
+    project = ForeignProject("cookiecutter_django", tmp_path_factory.mktemp("cookiecutter_django"))
+    project.bring_up()
+    project.drumline("verify")
+    yield project
+    project.down()
+
+
+def test_the_administrator_signs_in_and_static_files_are_served(project: ForeignProject) -> None:
+    client = project.sign_in()
+    page = client.get("/").text
+    style = page.partition('href="/static/')[2].partition('"')[0]
+    assert client.get(f"/static/{style}").status_code == 200
+
+
+def test_with_the_ledger_its_tasks_run_and_outlive_their_worker(project: ForeignProject) -> None:
+    project.put(app_ledger=True)
+    project.drumline("setup")
+    project.drumline("verify")
+
+    project.finish("bookings.users.tasks.get_users_count")
+    project.run_by_beat("celery")
+    project.survive_a_kill("celery")
+
+
+def test_a_second_release(project: ForeignProject) -> None:
+    before = project.release()
+    page = project.checkout / "bookings/templates/pages/about.html"
+    page.write_text("Second release")
+    project.commit("Another page.")
+    project.drumline("deploy", "main")
+
+    assert project.release() != before
+    assert "Second release" in project.client().get("/about/").text
+
+
+def test_without_the_ledger_it_runs_as_it_did_before(project: ForeignProject) -> None:
+    project.put(app_ledger=False)
+    project.drumline("setup")
+    project.drumline("verify")
+    project.sign_in()
