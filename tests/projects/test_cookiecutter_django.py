@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.foreign import ForeignProject
 
+NEEDED = {"process": "worker", "set": "MemoryDenyWriteExecute=no", "reason": "a library compiles while it runs"}
+
 pytestmark = pytest.mark.skipif(
     "COOKIECUTTER_DJANGO" not in os.environ, reason="COOKIECUTTER_DJANGO names no checkout of the template"
 )
@@ -31,9 +33,15 @@ def test_the_administrator_signs_in_and_static_files_are_served(project: Foreign
 
 
 def test_with_the_ledger_its_tasks_run_and_outlive_their_worker(project: ForeignProject) -> None:
-    project.put(app_ledger=True)
+    project.put(app_ledger=True, app_sandbox_exceptions=[NEEDED])
     project.drumline("setup")
-    project.drumline("verify")
+    said = project.drumline("verify")
+
+    # What one process needs is taken from no other one.
+    assert project.unit("drumline-worker@celery-1.service", "MemoryDenyWriteExecute") == "no"
+    assert project.unit("drumline-worker@celery-1.service", "ProtectSystem") == "strict"
+    assert project.unit("drumline-beat.service", "MemoryDenyWriteExecute") == "yes"
+    assert "Overall exposure level" in said and "with the exceptions in app_sandbox_exceptions" in said
 
     project.finish("bookings.users.tasks.get_users_count")
     project.run_by_beat("celery")

@@ -139,25 +139,25 @@ class ForeignProject:
         self._clients.append(httpx.Client(base_url=self.url, verify=trusted, timeout=30))
         return self._clients[-1]
 
-    def sign_in(self) -> httpx.Client:
-        """A browser in which the first administrator has signed in at Django's admin."""
+    def sign_in(self, *, login: str = "/admin/login/", inside: str = "/admin/", user: str = "username") -> httpx.Client:
+        """A browser in which the first administrator has signed in: at Django's admin, or at a form of the project's own."""
         secrets = vault.decrypt(
             self.deploy / "group_vars/production/vault.yml", (self.deploy / ".vault-password").read_text().strip()
         )
         client = self.client()
-        page = client.get("/admin/login/", params={"next": "/admin/"})
+        assert client.get(inside).status_code == 302, "a stranger is sent to the login page"
+        page = client.get(login, params={"next": inside})
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
         assert token, page.text[:500]
-        fields = {"username": ADMIN, "password": yaml.safe_load(secrets)["vault_admin_password"]}
+        fields = {user: ADMIN, "password": yaml.safe_load(secrets)["vault_admin_password"]}
         answer = client.post(
-            "/admin/login/",
-            data=fields | {"csrfmiddlewaretoken": token[1], "next": "/admin/"},
-            headers={"Referer": f"{self.url}/admin/login/"},
+            login,
+            params={"next": inside},
+            data=fields | {"csrfmiddlewaretoken": token[1], "next": inside},
+            headers={"Referer": f"{self.url}{login}"},
         )
-        assert (answer.status_code, answer.headers.get("Location")) == (302, "/admin/"), answer.text[:500]
-        inside = client.get("/admin/")
-        assert inside.status_code == 200, inside.text[:500]
-        assert ADMIN in inside.text
+        assert (answer.status_code, answer.headers.get("Location")) == (302, inside), answer.text[:500]
+        assert client.get(inside).status_code == 200
         return client
 
     def release(self) -> str:
@@ -171,6 +171,10 @@ class ForeignProject:
     def succeeds(self, *command: str) -> bool:
         """Return whether a command succeeds on the host."""
         return subprocess.run([TESTHOST, "exec", self.host, *command], capture_output=True, check=False).returncode == 0
+
+    def unit(self, name: str, setting: str) -> str:
+        """Return what holds for a unit that runs, as systemd sees it."""
+        return self.on_host("systemctl", "show", "--value", f"--property={setting}", name).strip()
 
     def python(self, code: str) -> str:
         """Run code in the project, and return what it printed."""
