@@ -163,6 +163,37 @@ def test_a_project_without_manage_py_is_managed_by_django_itself(tmp_path: Path)
     assert found["app_settings_module"] == "proj.settings"
 
 
+def test_settings_of_a_dependency_are_read_in_the_virtual_environment(tmp_path: Path):
+    files = {
+        "settings.py": """
+            import os
+            ROOT_URLCONF = "tickets.urls"
+            WSGI_APPLICATION = "tickets.wsgi.application"
+            STATIC_ROOT = os.path.join(os.path.dirname(__file__), "static.dist")
+            CONFIG = os.environ["TICKETS_CONFIG"] if "TICKETS_CONFIG" in os.environ else "tickets.cfg"
+            DATA = os.environ["TICKETS_DATA"]
+            CELERY_TASK_ROUTES = ([("tickets.*", {"queue": "checkout"})],)
+        """,
+        "__main__.py": "from django.core.management import execute_from_command_line",
+        "tasks_app.py": "from celery import Celery\napp = Celery('tickets')\n",
+        "locale/de/LC_MESSAGES/django.po": "",
+    }
+    installed = ".venv/lib/python3.13/site-packages/tickets"
+    write(tmp_path, {"requirements.txt": "tickets==1.0\n", ".venv/pyvenv.cfg": "", f"{installed}/__init__.py": ""})
+    write(tmp_path, {f"{installed}/{name}": text for name, text in files.items()})
+    survey = look(tmp_path, settings="tickets.settings")
+    found = {block.name: block.value for block in scaffold.contract(survey)}
+
+    assert (found["app_root"], found["app_manage"]) == (".", "-m tickets")
+    assert (found["app_settings_module"], found["app_celery"]) == ("tickets.settings", "tickets.tasks_app:app")
+    assert found["app_wsgi"] == "tickets.wsgi:application"
+    assert found["app_settings"] == {"STATIC_ROOT": "{static_root}"}
+    assert found["app_env"] == {"TICKETS_DATA": None}
+    assert set(survey.queues) == {"checkout", "celery"}
+    # The environment's own files are not the project's.
+    assert "app_build_commands" not in found
+
+
 def test_a_manage_py_within_a_package_is_one_of_its_modules(tmp_path: Path):
     moved = {"manage.py": "proj/manage.py"}
     write(tmp_path, {moved.get(name, name): text for name, text in FIRST_STEPS.items()})

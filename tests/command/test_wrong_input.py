@@ -72,6 +72,10 @@ OF_A_CHECKOUT = {
         lambda checkout: [remove(name)(checkout) for name in ("proj/settings.py",)],
         ["init", "--yes"], 3, "No settings module", "--settings shop.settings",
     ),
+    "settings that nobody has": (
+        no_django, ["init", "--yes", "--settings", "tickets.settings"], 3, "tickets.settings is neither in this checkout nor",
+        "uv pip install -r requirements.txt",
+    ),
     "settings with a slip": (text("proj/settings.py", "DEBUG = (\n"), ["init", "--yes"], 3, "line 1: '(' was never closed", "run drumline init again"),
     "no lock": (remove("requirements.txt"), ["init", "--yes"], 3, "No file of dependencies", "uv lock"),
     "no git": (without_git, ["init", "--yes"], 3, "not a git checkout", "git init"),

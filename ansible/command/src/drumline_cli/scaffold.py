@@ -214,7 +214,7 @@ def _files(survey: Survey) -> list[Block]:
             Block("app_media_root", media or "media", "Folder of uploaded files, kept through every release.")
         )
     logs = [path.parent for path in survey.log_files()]
-    if folders := [path for path in dict.fromkeys(logs) if path.is_relative_to(survey.top) and path != survey.top]:
+    if folders := [path for path in dict.fromkeys(logs) if survey.ships(path)]:
         names = [str(path.relative_to(survey.top)) for path in folders]
         blocks.append(
             Block("app_writable", names, "Folders that the project writes; the rest of a release is read-only.")

@@ -78,12 +78,20 @@ class Code:
 
     top: Path
     checkout: Path
+    # A package of the environment that holds the settings, and is read like the project's own code.
+    package: Path | None = None
     _modules: dict[Path, Module] = field(default_factory=dict)
     _names: dict[Path, dict[str, Named]] = field(default_factory=dict)
 
     def files(self) -> Iterator[Path]:
         """Yield the Python files that the project itself consists of."""
         yield from python_files(self.top)
+        if self.package:
+            yield from python_files(self.package)
+
+    def base(self, path: Path) -> Path:
+        """Return the folder from which a file is imported."""
+        return self.package.parent if self.package and path.is_relative_to(self.package) else self.top
 
     def parse(self, path: Path) -> Module:
         """Return a file's syntax tree, an empty one if it cannot be read."""
@@ -99,18 +107,17 @@ class Code:
         return self._modules[path]
 
     def find(self, module: str) -> Path | None:
-        """Return the file of a module, or None if the checkout has none of that name."""
-        base = self.top.joinpath(*module.split("."))
-        if not module or base == self.top:
+        """Return the file of a module, or None if the project has none of that name."""
+        if not module.strip("."):
             return None
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.is_file():
-                return path
-        return None
+        found = _file_in(self.top, module)
+        if found is None and self.package and module.partition(".")[0] == self.package.name:
+            found = _file_in(self.package.parent, module)
+        return found
 
     def module_of(self, path: Path) -> str:
         """Return the name that a file is imported by."""
-        parts = list(path.relative_to(self.top).with_suffix("").parts)
+        parts = list(path.relative_to(self.base(path)).with_suffix("").parts)
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     def seen(self) -> list[Path]:
@@ -152,6 +159,11 @@ class Code:
 
 def python_files(top: Path) -> Iterator[Path]:
     """Yield a folder's Python files, without environments, caches and hidden folders."""
+    yield from files_below(top, ".py")
+
+
+def files_below(top: Path, suffix: str) -> Iterator[Path]:
+    """Yield a folder's files of one kind, without environments, caches and hidden folders."""
     count = 0
     folders = [top]
     while folders:
@@ -167,7 +179,7 @@ def python_files(top: Path) -> Iterator[Path]:
                 skipped = entry.name in SKIPPED or entry.name.startswith(".") or (entry / "pyvenv.cfg").exists()
                 if not skipped:
                     folders.append(entry)
-            elif entry.suffix == ".py":
+            elif entry.suffix == suffix:
                 count += 1
                 if count > _MOST_FILES:
                     return

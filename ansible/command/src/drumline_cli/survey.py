@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import platform
 import re
 import tomllib
@@ -22,6 +23,7 @@ from drumline_cli.source import (
     constant,
     dotted,
     environment_read,
+    files_below,
     keyword,
     python_files,
 )
@@ -32,6 +34,8 @@ _REQUIREMENTS = (
     *("requirements-production.txt", "requirements-prod.txt", "requirements/requirements.txt"),
 )
 _PRODUCTION = ("production", "prod", "live", "deploy")
+_ENVIRONMENTS = (".venv", "venv", "env")
+_INSTALLED = "site-packages"
 _TESTS = {"tests", "test", "testing", "e2e"}
 _SENDERS = {"apply_async", "apply_async_on_commit", "delay_on_commit", "send_task", "set", "signature", "subtask", "si"}
 _FRAMEWORKS = {"django.tasks", "django_tasks"}
@@ -173,7 +177,11 @@ class Survey:
         if not isinstance(value, (str, Path)) or not str(value):
             return None
         path = self.top / value
-        return str(path.relative_to(self.top)) if path.is_relative_to(self.top) and path != self.top else None
+        return str(path.relative_to(self.top)) if self.ships(path) else None
+
+    def ships(self, path: Path) -> bool:
+        """Return whether a path is below `top`, and not in a package that is installed there."""
+        return path.is_relative_to(self.top) and path != self.top and _INSTALLED not in path.parts
 
     def log_files(self) -> list[Path]:
         """Return the files that LOGGING writes."""
@@ -196,8 +204,11 @@ class Survey:
 
 def look(checkout: Path, *, root: str = "", settings: str = "", celery: str = "") -> Survey:
     """Read a checkout. `root`, `settings` and `celery` are what the user named, which must be there."""
-    top, manage = _top(checkout, root)
+    package = _installed(checkout, settings)
+    top, manage = _top(checkout, root, settings, package)
     code = Code(top, checkout)
+    if settings and code.find(settings) is None:
+        code.package = package
     survey = Survey(checkout, top, manage, checkout.name)
     _entry_points(code, survey, settings)
     _settings(code, survey)
@@ -209,7 +220,16 @@ def look(checkout: Path, *, root: str = "", settings: str = "", celery: str = ""
     return survey
 
 
-def _top(checkout: Path, root: str) -> tuple[Path, str]:
+def _installed(checkout: Path, module: str) -> Path | None:
+    """The package that holds a module in the checkout's virtual environment, or in the active one."""
+    name = module.partition(".")[0]
+    folders = [checkout / folder for folder in _ENVIRONMENTS]
+    folders += [Path(active)] if (active := os.environ.get("VIRTUAL_ENV")) else []
+    found = [path for folder in folders for path in folder.glob(f"lib/python3*/{_INSTALLED}/{name or '-'}/__init__.py")]
+    return found[0].parent if found else None
+
+
+def _top(checkout: Path, root: str, asked: str, package: Path | None) -> tuple[Path, str]:
     """The folder where imports begin, and what runs management commands there."""
     top = (checkout / root).resolve()
     if root and (top / "manage.py").is_file():
@@ -233,6 +253,12 @@ def _top(checkout: Path, root: str) -> tuple[Path, str]:
         raise _several(list(begin.values()), list(begin), checkout)
     if begin and (not root or top in begin):
         return next(iter(begin)), "-m django"
+    if package and not begin:
+        main = package / "__main__.py"
+        runs = main.is_file() and "execute_from_command_line" in main.read_text(errors="replace")
+        return top, f"-m {package.name}" if runs else "-m django"
+    if asked and not begin:
+        raise _no_settings(asked, checkout)
     if root:
         raise Failure(
             f"The folder {root} holds no manage.py.",
@@ -243,6 +269,14 @@ def _top(checkout: Path, root: str) -> tuple[Path, str]:
         "No manage.py and no settings were found here, so this is not the checkout of a Django project.",
         where=checkout,
         fix="Go to your project's checkout and run drumline init again, or name it: drumline init --project FOLDER",
+    )
+
+
+def _no_settings(asked: str, checkout: Path) -> Failure:
+    return Failure(
+        f"The settings module {asked} is neither in this checkout nor in its virtual environment.",
+        where=checkout,
+        fix="If a dependency has it, install that where init looks: uv venv && uv pip install -r requirements.txt",
     )
 
 
@@ -270,7 +304,8 @@ def _several(found: list[Path], folders: list[Path], checkout: Path) -> Failure:
 
 
 def _is_test(path: Path, checkout: Path) -> bool:
-    parts = path.relative_to(checkout).parts
+    installed = (folder for folder in path.parents if folder.name == _INSTALLED)
+    parts = path.relative_to(next(installed, checkout)).parts
     return bool(_TESTS & set(parts[:-1])) or parts[-1].startswith("test_") or parts[-1] in {"tests.py", "conftest.py"}
 
 
@@ -342,12 +377,12 @@ def _asked_settings(code: Code, survey: Survey, asked: str, named: dict[str, Cho
     path = code.find(asked)
     if path is None:
         near = next((choice.value for choice in named.values() if code.find(choice.value)), "")
+        if not near:
+            raise _no_settings(asked, survey.checkout)
         raise Failure(
             f"The settings module {asked} does not exist.",
             where=survey.top.joinpath(*asked.split(".")).with_suffix(".py"),
-            fix=f"drumline init --settings {near}"
-            if near
-            else "Name a module of the project: --settings shop.settings",
+            fix=f"drumline init --settings {near}",
         )
     return Choice(asked, Where(path))
 
@@ -415,13 +450,25 @@ def _required(code: Code, survey: Survey) -> None:
             for alias in statement.names
             if code.find(f"{statement.module}.{alias.name}") or code.find(statement.module or "")
         }
+        tested = set(filter(None, map(_tested, ast.walk(tree))))
         for node in ast.walk(tree):
             read = environment_read(node)
             called = dotted(node.func) if isinstance(node, ast.Call) else ""
             # os.getenv gives None for what is not there.
             loads = called.endswith((".get", "getenv")) or called.partition(".")[0] in own
-            if read is not None and not read.has_default and not loads:
+            if read is not None and not read.has_default and not loads and read.name not in tested:
                 survey.required.setdefault(read.name, Where(path, getattr(node, "lineno", 0)))
+
+
+def _tested(node: ast.AST) -> str:
+    """The variable of the environment that is asked for in `"X" in os.environ`."""
+    match node:
+        case ast.Compare(left=ast.Constant(str(name)), ops=[ast.In() | ast.NotIn()], comparators=[held]) if dotted(
+            held
+        ).endswith("environ"):
+            return name
+        case _:
+            return ""
 
 
 def _walk(code: Code, survey: Survey, celery: str) -> None:
@@ -682,7 +729,7 @@ def _files(survey: Survey) -> None:
         survey.crons += [
             Choice(" ".join(map(str, job)), Where(named.path, named.line)) for job in jobs if isinstance(job, list)
         ]
-    if next(survey.top.glob("**/locale/*/LC_MESSAGES/*.po"), None):
+    if any(path.match("locale/*/LC_MESSAGES/*.po") for path in files_below(survey.top, ".po")):
         survey.builds.append(Choice("django-admin compilemessages", Where(survey.top)))
     if (survey.checkout / ".gitmodules").is_file():
         survey.notes.append(Note("the checkout has git submodules", Where(survey.checkout / ".gitmodules")))
