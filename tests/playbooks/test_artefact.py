@@ -302,6 +302,19 @@ def test_what_is_not_locked_is_locked_once_and_said(
         del index.files["framework"]["framework-3.0-py3-none-any.whl"]
 
 
+def test_a_lock_that_is_kept_is_made_anew_for_an_older_patch_level_of_python(
+    options: dict[str, Any], installed: Callable, planned: Callable
+) -> None:
+    installed(pythons=["3.11.10"])
+    [kept] = Path(options["dest"], "locks").glob("*.pylock.toml")
+    assert 'requires-python = ">=3.11.10"' in kept.read_text()
+
+    assert installed(pythons=["3.11.2"]) == ["driver==2.0", "framework==2.0"]
+    assert 'requires-python = ">=3.11.2"' in kept.read_text()
+    assert planned(pythons=["3.11.10", "3.11.2"])["path"].endswith("-3.11.2-3.11.10-x86_64.tar")
+    assert 'requires-python = ">=3.11.2"' in kept.read_text()
+
+
 def test_what_the_project_does_not_list_fits_the_versions_that_it_locks(
     project: Path, index: packages.Index, installed: Callable
 ) -> None:

@@ -98,6 +98,7 @@ from ansible.module_utils.packing.indexes import Indexes
 from ansible.module_utils.packing.programs import PackingError, without_logins
 from ansible.module_utils.packing.workplace import Workplace
 from packaging.pylock import PackageDirectory, PackageVcs
+from packaging.version import Version
 
 _INSTALL = """\
 #!/bin/sh
@@ -181,7 +182,8 @@ class Build:
         self.tree = checkout.take(source, options["ref"], work, without)
         self.top = checkout.top(self.tree, options["root"]) if options["root"] else None
         self.shipped = None
-        versions = sorted(set(options["pythons"]))
+        # The oldest first: what is locked for it holds for later patch levels, too.
+        versions = sorted(set(options["pythons"]), key=Version)
         if options["python"]:
             self.shipped = pythons.Shipped(
                 options["python"], options["machine"], options["python_mirror"], dest / "pythons", _UV

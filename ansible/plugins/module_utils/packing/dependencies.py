@@ -35,6 +35,7 @@ from packaging.pylock import (
     PylockValidationError,
 )
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
@@ -317,11 +318,11 @@ class Resolver:
         """Have uv find the files of these packages, and lock what they need unless they are complete.
 
         The answer is kept by a digest of all that it depends on: the same question has the same answer until somebody
-        removes it.
+        removes it. It holds for the patch level of Python that it was found for and for later ones.
         """
         what = question.what
         answer = self.kept / f"{self._digest(question, target)}.pylock.toml"
-        if not answer.is_file():
+        if not (answer.is_file() and _accepts(_parsed(answer.read_text(), answer), target)):
             text = self._ask_uv(question, target)
             text = text.replace(f'"{self.drumline}/', f'"{_DRUMLINE}').replace(f'"{self.drumline}"', f'"{_DRUMLINE}."')
             answer = answer if self.place.keep else self.place.work / answer.name
@@ -398,6 +399,11 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, PylockValidationError) as error:
         raise PackingError(f"{path} is not a valid lock: {error}") from None
     return lock
+
+
+def _accepts(lock: dict[str, Any], target: Target) -> bool:
+    """Whether a lock is for the patch level of a target's Python."""
+    return bool(SpecifierSet(lock.get("requires-python", "")).contains(target.python))
 
 
 def _selection(lock: dict[str, Any], target: Target) -> Iterator[tuple[Package, Artifact]]:
