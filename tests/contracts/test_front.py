@@ -27,6 +27,16 @@ def test_a_site_that_wants_no_policy_gets_none(playbooks: Playbooks) -> None:
     assert '503 "";' in without.text("nginx", NGINX / "templates" / "site.conf")
 
 
+def test_folders_of_uploads_that_are_private_are_only_reached_by_the_application() -> None:
+    site = Playbooks("production", "app1.example.com", app_media_root="media", app_media_private_paths=["invoices/"])
+    rendered = site.text("nginx", NGINX / "templates" / "site.conf")
+
+    assert re.search(r"location /media/ \{\s+alias /var/lib/drumline-media/;\s+\}", rendered)
+    assert re.search(
+        r"location /media/invoices/ \{\s+internal;\s+alias /var/lib/drumline-media/invoices/;\s+\}", rendered
+    )
+
+
 def test_browsers_refuse_plain_http_below_the_sites_names_only_where_it_is_asked_for(playbooks: Playbooks) -> None:
     asked = Playbooks("production", "app1.example.com", app_hsts_include_subdomains=True)
 
