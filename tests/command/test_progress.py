@@ -28,6 +28,7 @@ PLAYBOOK = """
         msg: |
           The till is empty.
           Fill it: make money
+      delegate_to: localhost
 """
 
 

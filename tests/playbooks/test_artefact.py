@@ -465,8 +465,10 @@ def test_submodules_ship_at_the_commit_that_the_project_names(
 
 
 def test_build_commands_run_in_a_copy_with_the_dependencies_and_what_they_make_ships(
-    project: Path, shipped: Callable
+    project: Path, shipped: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Whoever deploys has exported it for another project.
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "other.settings")
     (project / ".gitignore").write_text("dist/\nnode_modules/\n")
     commit(project)
 
@@ -474,6 +476,7 @@ def test_build_commands_run_in_a_copy_with_the_dependencies_and_what_they_make_s
         build_commands=[
             "mkdir -p dist node_modules && touch node_modules/big",
             'python -c "import framework; print(framework.VERSION)" > dist/version && echo $MODE > dist/mode',
+            "! env | grep DJANGO_SETTINGS_MODULE",
         ],
         build_environment={"MODE": "production"},
     )

@@ -23,7 +23,7 @@ from ansible.plugins.callback.default import CallbackModule as Default
 from ansible import constants
 
 # Results of a failure that its message already says, or that say nothing to a person.
-_SAID = {"msg", "changed", "failed", "failed_when_result", "_ansible_no_log", "exception", "invocation"}
+_SAID = {"msg", "changed", "failed", "failed_when_result", "exception", "invocation"}
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -80,7 +80,8 @@ class CallbackModule(Default):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002 - Ansible's
         """Show a failure's message as it was written."""
-        known = result.result
+        # Those of Ansible's own are never shown; a task that is delegated has more of them.
+        known = {name: value for name, value in result.result.items() if not name.startswith("_ansible_")}
         if self._is_verbose() or ignore_errors or "msg" not in known or set(known) - _SAID:
             self._say(f"{self._clock()}  ✗ {result.task.get_name()}", constants.COLOR_ERROR)
             super().v2_runner_on_failed(result, ignore_errors=ignore_errors)

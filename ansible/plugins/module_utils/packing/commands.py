@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .checkout import Tree
     from .workplace import Workplace
 
+# What a person has set for a shell and a project of its own.
+_OF_THE_SHELL = ("DJANGO_CONFIGURATION", "DJANGO_SETTINGS_MODULE", "PYTHONHOME", "PYTHONPATH")
 _MADE_BY_TOOLS = {".git", ".venv", "__pycache__"}
 
 
@@ -35,7 +37,8 @@ def build(steps: Steps, tree: Tree, root: str, venv: Path, work: Path) -> dict[P
     home = work / "home"
     home.mkdir()
     folder = copy / root
-    env = {
+    env: dict[str, str | None] = {
+        **dict.fromkeys(_OF_THE_SHELL),
         # Caches of package managers stay the controller's own.
         "HOME": os.environ.get("HOME", str(home)),
         "PATH": f"{venv / 'bin'}:{os.environ['PATH']}",

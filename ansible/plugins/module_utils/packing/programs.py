@@ -54,16 +54,19 @@ def run(
     *,
     failed: str,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     advice: str = "",
 ) -> str:
-    """Return what a program printed, or raise with the sentence `failed`, its reason and the advice."""
+    """Return what a program printed, or raise with the sentence `failed`, its reason and the advice.
+
+    `env` adds to the environment, and None takes a variable out of it.
+    """
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
             words,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
