@@ -185,3 +185,6 @@ def test_what_needs_more_of_kombu_is_not_pushed(changes):
     assert channel.takes(Message(**plain))
     assert not channel.takes(Message(**plain | changes))
     assert not channel.takes(Message(**plain | {"routing_key": "expiring", "queue": "expiring"}))
+    # Before kombu 5.7 none did.
+    del channel._expires
+    assert channel.takes(Message(**plain))

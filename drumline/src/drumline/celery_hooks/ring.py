@@ -105,7 +105,8 @@ class Pushing:
             not message.exchange
             and message.routing_key == message.queue
             and message.properties.keys() <= PLAIN
-            and message.queue not in self._expires
+            # Since kombu 5.7 a queue may expire.
+            and message.queue not in getattr(self, "_expires", ())
         )
 
     def push(self: Any, messages: Sequence[Message]) -> None:
