@@ -207,16 +207,25 @@ def test_what_a_project_set_unsafely_is_safe_and_its_options_of_the_broker_are_w
     with (project.folder / "site1/settings.py").open("a") as settings:
         settings.write("CELERY_TASK_ACKS_LATE = False\nCELERY_BEAT_SCHEDULER = 'celery.beat:PersistentScheduler'\n")
         settings.write("DATABASES['default']['CONN_MAX_AGE'] = 60\n")
+        settings.write("from kombu import Queue\nCELERY_TASK_QUEUES = (Queue('celery', routing_key='celery.#'),)\n")
     celery = project.folder / "site1/celery.py"
     celery.write_text(celery.read_text() + "app.conf.broker_transport_options = {'queue_order_strategy': 'priority'}\n")
     asked = "from site1.celery import app; from drumline.preflight.celery_settings import settings_problems;"
     asked += "from drumline.preflight.django_settings import django_problems;"
     asked += "print(*settings_problems(app), *django_problems());"
+    asked += "print({name: queue.routing_key for name, queue in app.amqp.queues.items()});"
     asked += "print(dict(app.conf.broker_transport_options), app.connection_for_write().transport_options)"
-    *problems, told = project.manage("shell", "--command", asked).strip().splitlines()
+    *problems, queues, told = project.manage("shell", "--command", asked).strip().splitlines()
 
     assert told.startswith("{'queue_order_strategy': 'priority'} {")
     for option in ("'queue_order_strategy': 'priority'", "'socket_timeout': 10", "'visibility_timeout': 600"):
         assert option in told.partition("} {")[2], told
-    for setting in ("socket_timeout", "task_acks_late", "beat_scheduler", "health checks"):
+    assert queues == "{'celery': 'celery.#', 'HIGH-priority': 'HIGH-priority'}"
+    for setting in (
+        "socket_timeout",
+        "task_acks_late",
+        "beat_scheduler",
+        "health checks",
+        "task_create_missing_queues",
+    ):
         assert setting not in " ".join(problems)

@@ -1,6 +1,7 @@
 """Celery's settings as the ledger needs them, in place of those with which a project would lose or double tasks."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
@@ -66,7 +67,13 @@ def _redis_options(own: dict[str, Any]) -> dict[str, Any]:
 
 def _declare_queues(app: Celery) -> None:
     """Declare the queues that are served, so that a task for another one is refused where it is sent."""
-    if app.conf.task_queues or not project.queues():
+    if not project.queues():
         return
-    _set(app, "task_queues", value=[Queue(name, Exchange(name), routing_key=name) for name in project.queues()])
+    # The project's own stay as they are.
+    own: Any = app.conf.task_queues or []
+    declared = own if isinstance(own, Mapping) else {queue.name: queue for queue in own}
+    served = {name: Queue(name, Exchange(name), routing_key=name) for name in project.queues()}
+    added = {name: queue for name, queue in served.items() if name not in declared}
+    if added:
+        _set(app, "task_queues", value={**own, **added} if isinstance(own, Mapping) else [*own, *added.values()])
     _set(app, "task_create_missing_queues", value=False)
