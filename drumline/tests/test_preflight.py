@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
 from kombu import Exchange, Queue
 
+from drumline.ledger import store
 from drumline.preflight import celery_settings
 from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.django_settings import django_problems
@@ -380,3 +381,14 @@ class Elsewhere:
 
     def db_for_write(self, *_args, **_hints):
         return "other"
+
+
+def test_without_its_driver_the_ledger_starts_so_that_preflight_can_say_so(monkeypatch):
+    asked = []
+    monkeypatch.setattr(store, "connection", SimpleNamespace(vendor="postgresql"))
+    monkeypatch.setattr(store, "_engine", asked.append)
+    store.load_engine()
+    monkeypatch.setattr(store, "find_spec", lambda _: None)
+    store.load_engine()
+
+    assert asked == ["postgresql"]

@@ -146,3 +146,12 @@ def test_a_project_that_is_hosted_gets_its_settings_and_the_ledger_by_variables(
     assert "relay" in project.value("app_services", "app_services_processes")
     without = Playbooks("production", "app1.example.com", **SECRETS, app_ledger=False)
     assert "relay" not in without.value("app_services", "app_services_processes")
+
+
+@pytest.mark.parametrize(("ledger", "beside"), [(True, False), ("project", False), (False, True)])
+def test_the_ledger_has_its_driver_where_the_project_has_another_one(ledger: object, beside: object) -> None:
+    needs = Playbooks("production", "app1.example.com", app_ledger=ledger).value("app_release", "app_release_needs")
+    [driver] = [need for need in needs if need["add"].startswith("psycopg")]
+
+    assert "psycopg" in driver["unless"]
+    assert ("psycopg2" in driver["unless"]) == beside

@@ -8,6 +8,7 @@ decided by its callers: `operators`, `recovery`, `ends` and `retention` beside i
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
@@ -127,9 +128,10 @@ def load_engine() -> None:
     """Import the engine of Django's default database.
 
     A worker's threads may ask for it first while another one forks a process, whose copy of the import's lock nobody
-    would ever release.
+    would ever release. Without its driver there is none, which preflight says.
     """
-    _engine(connection.vendor)
+    if connection.vendor != "postgresql" or find_spec("psycopg") is not None:
+        _engine(connection.vendor)
 
 
 def store() -> Store:
