@@ -134,11 +134,14 @@ def test_what_git_does_not_track_does_not_ship_and_is_said_unless_git_ignores_it
     before = planned()["id"]
     (project / "app" / "debug.log").write_text("noise")
     (project / "app" / "secrets.env").write_text("KEY=1")
+    (project / ".venv").mkdir()
+    (project / ".venv" / ".gitignore").write_text("*\n")
 
     after = planned()
 
     assert after["id"] == before
     assert "app/secrets.env" in " ".join(after["notes"])
+    assert ".venv" not in " ".join(after["notes"]), "it ignores itself, as uv makes it"
     assert "debug.log" not in " ".join(after["notes"])
 
 

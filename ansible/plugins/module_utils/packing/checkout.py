@@ -83,7 +83,8 @@ def _take(source: Path, ref: str, work: Path, apart: Collection[str]) -> Tree:
             advice=f"Commit the project first: git -C {source} add . && git -C {source} commit",
         )
         taken = Tree(source, described.strip(), _tracked(source), git)
-        others = _names(source, "--others", "--exclude-standard", "--directory")
+        # A folder that ignores all of itself, such as a virtual environment of uv's, counts as empty.
+        others = _names(source, "--others", "--exclude-standard", "--directory", "--no-empty-directory")
         untracked = [name for name in others if not name.startswith(tuple(apart))]
         if untracked:
             shown = ", ".join(untracked[:_NAMED]) + (" …" if len(untracked) > _NAMED else "")
