@@ -61,6 +61,11 @@ def with_settings(text: str) -> dict[str, str]:
         ),
         ("LOGGING = {'handlers': {'file': {'filename': '/var/log/a.log'}}}", "app_writable", None),
         ("HOOK = os.environ['HOOK_NAME']", "app_env", {"HOOK_NAME": None}),
+        ("S3 = env.bool('USE_S3', False)\nif S3:\n    BUCKET = env('BUCKET')", "app_env", {}),
+        ("S3 = env.bool('USE_S3', True)\nif S3:\n    BUCKET = env('BUCKET')", "app_env", {"BUCKET": None}),
+        ("DEBUG = env.bool('DEBUG', True)\nif DEBUG:\n    A = env('A')\nelse:\n    B = env('B')", "app_env", {"B": None}),
+        ("os.environ['THREADS'] = '1'", "app_env", {}),
+        ("ALLOWED_HOSTS = get_list_from_env('SHOP_HOSTS')", "app_environment", {"SHOP_HOSTS": "{hosts}"}),
         ("ALLOWED_HOSTS = [urlparse(SITE).hostname]", "app_settings", {"ALLOWED_HOSTS": "{{ app_site_names }}"}),
         ("ALLOWED_HOSTS = [os.environ['NAME']]", "app_settings", None),
         ("ALLOWED_HOSTS = os.environ.get('HOSTS', '').split(',')", "app_environment", {"HOSTS": "{hosts}"}),
@@ -108,6 +113,24 @@ def test_a_database_of_the_developer_s_machine_is_replaced(contract: Any):
 
 def test_a_database_from_the_environment_is_left_alone(contract: Any):
     assert "DATABASES" not in contract({}).get("app_settings", {})
+
+
+def test_a_database_that_code_makes_of_the_environment_gets_the_hosts(contract: Any):
+    read = "return {'default': {'HOST': os.getenv('SHOP_DBHOST'), 'NAME': os.getenv('SHOP_DBNAME')}}"
+    made = contract(
+        {
+            "proj/settings.py": "DEBUG = False\nROOT_URLCONF = 'proj.urls'\nfrom proj.databases import make\nDATABASES = make()\n",
+            "proj/databases.py": f"def make():\n    {read}\n",
+        }
+    )
+
+    assert made["app_environment"] == {"SHOP_DBHOST": "{database.host}", "SHOP_DBNAME": "{database.name}"}
+
+
+def test_of_several_celery_applications_the_one_that_reads_the_settings_counts(contract: Any):
+    made = contract({"proj/app.py": "from celery import Celery\n\napp = Celery('tasks', broker=BROKER)\n"})
+
+    assert made["app_celery"] == "proj.celery:app"
 
 
 def test_an_engine_for_postgresql_and_what_a_database_has_besides_are_kept(contract: Any):

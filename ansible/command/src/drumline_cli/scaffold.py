@@ -353,7 +353,7 @@ def _caches(survey: Survey) -> dict[str, Any]:
 def _environment(survey: Survey) -> list[Block]:
     provided = _provided(survey)
     unknown = [name for name in survey.required if name not in _usual() and name not in provided]
-    mapped = provided | {name: field for name in unknown if (field := _field(name))}
+    mapped = provided | {name: field for name in [*unknown, *_of_database(survey)] if (field := _field(name))}
     rest = [name for name in unknown if name not in mapped]
     hidden = [name for name in rest if vault.is_secret(name)]
     plain: dict[str, str | None] = {name: None for name in rest if name not in hidden}
@@ -408,6 +408,13 @@ def _debug(survey: Survey) -> dict[str, str]:
     # What is no number would end the process, and what is not empty would count as true.
     text = {"int": "0", "bool": ""}.get(debug.made, "{debug}")
     return {} if debug.name in _usual() and text == "{debug}" else {debug.name: text}
+
+
+def _of_database(survey: Survey) -> list[str]:
+    """Return the variables that are about a database, where code makes DATABASES of them that only running would tell."""
+    if _default_database(survey) or any("database" in _usual().get(name, "") for name in survey.environment):
+        return []
+    return [name for name in survey.environment if _field(name).startswith("{database.")]
 
 
 def _field(name: str) -> str:

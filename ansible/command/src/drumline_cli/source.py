@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +211,8 @@ def keyword(call: ast.Call, name: str) -> ast.expr | None:
 def environment_read(node: ast.AST) -> FromEnvironment | None:
     """Return the environment variable that an expression reads, if it reads one."""
     if isinstance(node, ast.Subscript) and dotted(node.value).endswith("environ"):
+        if not isinstance(node.ctx, ast.Load):
+            return None
         name = constant(node.slice)
         return FromEnvironment(name) if isinstance(name, str) else None
     if not isinstance(node, ast.Call) or not node.args:
@@ -221,7 +224,7 @@ def environment_read(node: ast.AST) -> FromEnvironment | None:
         or called.endswith(("environ.get", "os.getenv"))
         or (first in {"env", "ENV"} and rest.isidentifier() and rest != "read_env")
         # A project's own reader, such as get_secret("X"): an upper-case name is what it asks for.
-        or (called.rpartition(".")[2].startswith(("get_env", "env_", "get_secret")) and rest == "")
+        or (re.match(r"get_env|env_|get_secret|\w+_from_env", called) and rest == "")
     )
     name = constant(node.args[0])
     if not reads or not isinstance(name, str) or not name.isidentifier() or name != name.upper():

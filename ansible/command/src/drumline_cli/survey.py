@@ -65,6 +65,7 @@ _CELERY = re.compile(r"(^|[._])(\w*Celery(App)?|(make|create|build|get)_celery\w
 _RUNS_ANYWAY = re.compile(
     r"\bcelery\b.*\b(worker|beat|flower)\b|\b(gunicorn|uvicorn|daphne|granian|hypercorn|runserver|migrate|collectstatic)\b"
 )
+_CONFIGURED = re.compile(rb"""config_from_object\(\s*["']?(django\.conf:)?settings\b""")
 # What only a settings module does.
 _URLS = re.compile(rb"(?m)^\s*ROOT_URLCONF\s*=")
 _TELLING = re.compile(
@@ -451,13 +452,33 @@ def _required(code: Code, survey: Survey) -> None:
             if code.find(f"{statement.module}.{alias.name}") or code.find(statement.module or "")
         }
         tested = set(filter(None, map(_tested, ast.walk(tree))))
+        left_out = _left_out(code, path)
         for node in ast.walk(tree):
+            if node in left_out:
+                continue
             read = environment_read(node)
             called = dotted(node.func) if isinstance(node, ast.Call) else ""
             # os.getenv gives None for what is not there.
             loads = called.endswith((".get", "getenv")) or called.partition(".")[0] in own
             if read is not None and not read.has_default and not loads and read.name not in tested:
                 survey.required.setdefault(read.name, Where(path, getattr(node, "lineno", 0)))
+
+
+def _left_out(code: Code, path: Path) -> set[ast.AST]:
+    """What a module does not come to by the defaults of what it reads from the environment; DEBUG is off."""
+    reader = Reader(code, path, code.names(path))
+    found: set[ast.AST] = set()
+    for node in ast.walk(code.parse(path).tree):
+        if not isinstance(node, ast.If):
+            continue
+        decided = reader.value(node.test)
+        if dotted(node.test) == "DEBUG" or (isinstance(decided, FromEnvironment) and "DEBUG" in decided.name):
+            decided = False
+        elif isinstance(decided, FromEnvironment):
+            decided = decided.default if isinstance(decided.default, (bool, int, str)) else Unknown()
+        if not isinstance(decided, Unknown):
+            found.update(inner for each in (node.orelse if decided else node.body) for inner in ast.walk(each))
+    return found
 
 
 def _tested(node: ast.AST) -> str:
@@ -540,7 +561,12 @@ def _choose_celery(code: Code, survey: Survey, asked: str) -> None:
         )
     else:
         package = survey.settings[0].value.split(".")[0]
-        survey.celery.sort(key=lambda choice: choice.value.split(".")[0] != package)
+        survey.celery.sort(key=lambda choice: (not _reads_settings(choice), choice.value.split(".")[0] != package))
+
+
+def _reads_settings(choice: Choice) -> bool:
+    """Whether a Celery application is configured with Django's settings."""
+    return _CONFIGURED.search(choice.where.path.read_bytes()) is not None
 
 
 def _task(code: Code, survey: Survey, path: Path, decorator: ast.expr) -> None:
