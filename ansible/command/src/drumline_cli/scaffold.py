@@ -39,7 +39,7 @@ _LONGEST_KEY = 20
 DEBIAN_PYTHONS = ("3.11", "3.13")
 # What a variable of the environment holds, by its name.
 _FIELDS = (
-    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(NAME|DB)$", "database.name"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(NAME|DB|DATABASE)$", "database.name"),
     (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(HOST|SERVER)$", "database.host"),
     (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?PORT$", "database.port"),
     (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(USER|USERNAME)$", "database.user"),
@@ -54,6 +54,9 @@ _FIELDS = (
     (r"MEDIA_ROOT$", "media_root"),
     (r"(TIME_ZONE|^TZ)$", "time_zone"),
 )
+# Another database than the project's.
+_ANOTHER = re.compile(r"(^|_)(TEST|REPLICA|READ|READONLY|LEGACY|OLD)_")
+_ENGINE = re.compile(r"(DB|DATABASE|SQL)_?ENGINE$")
 # What a setting holds on the hosts, whatever the project calls the variable of the environment that it is read from.
 _SETTINGS = {
     "SECRET_KEY": "{secret_key}",
@@ -419,6 +422,10 @@ def _of_database(survey: Survey) -> list[str]:
 
 def _field(name: str) -> str:
     """Return the template for a variable of the environment, by what its name says."""
+    if _ANOTHER.search(name):
+        return ""
+    if _ENGINE.search(name):
+        return "django.db.backends.postgresql"
     for pattern, provided in _FIELDS:
         if re.search(pattern, name):
             return f"{{{provided}}}"

@@ -439,9 +439,9 @@ def _required(code: Code, survey: Survey) -> None:
     settings = code.find(survey.settings[0].value)
     if settings is None:
         return
-    for path in code.seen():
-        if not path.is_relative_to(settings.parent):
-            continue
+    paths = [path for path in code.seen() if path.is_relative_to(settings.parent)]
+    given = {name for path in paths for node in ast.walk(code.parse(path).tree) for name in _given_defaults(node)}
+    for path in paths:
         tree = code.parse(path).tree
         # A reader of the project's own decides by itself what is missing.
         own = {
@@ -451,7 +451,7 @@ def _required(code: Code, survey: Survey) -> None:
             for alias in statement.names
             if code.find(f"{statement.module}.{alias.name}") or code.find(statement.module or "")
         }
-        tested = set(filter(None, map(_tested, ast.walk(tree))))
+        tested = given.union(*map(_tested, ast.walk(tree)))
         left_out = _left_out(code, path)
         for node in ast.walk(tree):
             if node in left_out:
@@ -474,22 +474,34 @@ def _left_out(code: Code, path: Path) -> set[ast.AST]:
         decided = reader.value(node.test)
         if dotted(node.test) == "DEBUG" or (isinstance(decided, FromEnvironment) and "DEBUG" in decided.name):
             decided = False
-        elif isinstance(decided, FromEnvironment):
+        elif isinstance(decided, FromEnvironment) and decided.has_default:
             decided = decided.default if isinstance(decided.default, (bool, int, str)) else Unknown()
+        elif isinstance(decided, FromEnvironment):
+            # Nothing is there unless somebody says so; what comes in its place may need what it reads.
+            decided = False
         if not isinstance(decided, Unknown):
             found.update(inner for each in (node.orelse if decided else node.body) for inner in ast.walk(each))
     return found
 
 
-def _tested(node: ast.AST) -> str:
+def _tested(node: ast.AST) -> list[str]:
     """The variable of the environment that is asked for in `"X" in os.environ`."""
     match node:
         case ast.Compare(left=ast.Constant(str(name)), ops=[ast.In() | ast.NotIn()], comparators=[held]) if dotted(
             held
         ).endswith("environ"):
-            return name
+            return [name]
         case _:
-            return ""
+            return []
+
+
+def _given_defaults(node: ast.AST) -> list[str]:
+    """The variables of the environment that django-environ's Env(X=(str, "")) gives a default."""
+    match node:
+        case ast.Call(func=func, keywords=keywords) if dotted(func).endswith("Env"):
+            return [each.arg for each in keywords if each.arg and isinstance(each.value, ast.Tuple)]
+        case _:
+            return []
 
 
 def _walk(code: Code, survey: Survey, celery: str) -> None:
