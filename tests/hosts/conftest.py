@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import testinfra
 import yaml
 
-from tests.support.on_host import testhost
+from tests.support.on_host import groups_of, inventory_of, testhost
 from tests.support.paths import ANSIBLE, TESTHOST
 
 if TYPE_CHECKING:
@@ -61,13 +62,26 @@ def log(host: Host, processes: str, *, lines: int = 500) -> str:
     return str(host.run(f"tail --quiet --lines={lines} /var/log/drumline/{processes}.log").stdout)
 
 
+@pytest.fixture(scope="session")
+def members(pytestconfig: pytest.Config) -> Callable[..., list[Host]]:
+    """Hosts of groups of the inventory, each once; `host` is one of those of group web."""
+    groups = groups_of(inventory_of(pytestconfig))
+    config = pytestconfig.getoption("ssh_config")
+
+    def find(*names: str) -> list[Host]:
+        found = dict.fromkeys(host for name in names for host in groups[name])
+        return [testinfra.get_host(f"ssh://{host}", ssh_config=config, sudo=True) for host in found]
+
+    return find
+
+
 @pytest.fixture(scope="module")
-def worker_log(host: Host) -> Callable[[str], str]:
+def worker_log(members: Callable[..., list[Host]]) -> Callable[[str], str]:
     """What the workers of a queue have written lately, whatever runs them."""
 
     def read(queue: str) -> str:
         journal = f"journalctl --no-pager --unit='drumline-worker@{queue}-*' --since=-2min --output=cat"
-        return host.run(journal).stdout + log(host, f"worker-{queue}-*")
+        return "".join(host.run(journal).stdout + log(host, f"worker-{queue}-*") for host in members("worker"))
 
     return read
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from testinfra.host import Host
 
 UNITS = ["drumline-flower.service", "drumline-web@*.service", "nginx.service"]
@@ -74,8 +76,8 @@ def superuser(host: Host) -> Any:
 
 
 @pytest.fixture(scope="module")
-def worker(name: str) -> str:
-    return f"high-1@{name}"
+def worker(members: Callable[..., list[Host]]) -> str:
+    return f"high-1@{members('worker')[0].backend.host.name}"
 
 
 def origin(site: Any) -> str:

@@ -78,30 +78,31 @@ def test_a_stranger_sees_no_page_of_the_staff(site: Any, path: str) -> None:
 
 
 def test_an_account_confirms_its_address_and_is_welcomed_by_mail_from_the_worker_of_its_queue(
-    host: Host, site: Any, worker_log: Callable[[str], str]
+    members: Callable[..., list[Host]], site: Any, worker_log: Callable[[str], str]
 ) -> None:
     email = f"newcomer-{uuid4().hex}@example.com"
 
     answer = site.post("/api/users/", json.dumps({"email": email, "password": "a-Long-enough-1-of-them"}))
 
     assert answer.status == 201, answer.body
-    [asked] = mails_to(host, email, 1)
+    [asked] = mails_to(members("mail_catcher"), email, 1)
     link = re.search(r"https://\S+(/verify-email/\?token=(\S+))", asked)
     assert link, asked
     assert site.get(link[1]).status == 200
     verified = site.post("/api/users/verify/", json.dumps({"token": unquote(link[2])}))
     assert verified.status == 200, verified.body
-    assert any("Subject: Welcome" in mail for mail in mails_to(host, email, 2))
+    assert any("Subject: Welcome" in mail for mail in mails_to(members("mail_catcher"), email, 2))
     assert "notifications.send_welcome_email" in worker_log("high")
 
 
-def mails_to(host: Host, email: str, number: int) -> list[str]:
-    """So many e-mails to an address, once they have arrived."""
+def mails_to(hosts: list[Host], email: str, number: int) -> list[str]:
+    """So many e-mails to an address, once they have arrived at one of the mail catchers."""
     deadline = time.monotonic() + 30
-    while len(files := host.run(f"grep -rl 'To: {email}' /var/lib/drumline-mail-catcher").stdout.split()) < number:
+    find = f"grep -rl 'To: {email}' /var/lib/drumline-mail-catcher"
+    while len(files := [(host, file) for host in hosts for file in host.run(find).stdout.split()]) < number:
         assert time.monotonic() < deadline, f"{len(files)} e-mails of {number} arrived"
     # Long lines are folded for the way.
-    return [str(host.check_output(f"cat {file}")).replace("=\n", "").replace("=3D", "=") for file in files]
+    return [str(host.check_output(f"cat {file}")).replace("=\n", "").replace("=3D", "=") for host, file in files]
 
 
 @pytest.mark.parametrize(

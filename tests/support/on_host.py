@@ -35,6 +35,14 @@ def inventory_of(config: pytest.Config) -> Path:
     return Path(secrets).resolve().parent
 
 
+def groups_of(inventory: Path) -> dict[str, list[str]]:
+    """The names of an inventory's hosts, by group."""
+    line = _line(inventory, ["--list"], ANSIBLE, program="ansible-inventory")
+    listed = subprocess.run(**line, capture_output=True, check=False)
+    assert listed.returncode == 0, listed.stderr
+    return {group: entry.get("hosts", []) for group, entry in json.loads(listed.stdout).items()}
+
+
 def properties(host: Host, units: Iterable[str], *names: str) -> dict[str, dict[str, str]]:
     """What systemd shows of units, by unit."""
     quoted = " ".join(map("'{}'".format, units))
@@ -125,11 +133,17 @@ class Deploy:
         return subprocess.CompletedProcess(self._run.args, self._run.returncode, self._output + rest, "")
 
 
-def _line(inventory: Path, options: Iterable[str], ansible: Path, playbook: str, **environment: str) -> dict[str, Any]:
+def _line(
+    inventory: Path,
+    options: Iterable[str],
+    ansible: Path,
+    *playbooks: str,
+    program: str = "ansible-playbook",
+    **environment: str,
+) -> dict[str, Any]:
     own = {"ANSIBLE_CONFIG": str(ansible / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"}
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
     return {
-        "args": [program, f"--inventory={inventory}", *options, playbook],
+        "args": [str(Path(sys.executable).with_name(program)), f"--inventory={inventory}", *options, *playbooks],
         "cwd": ansible,
         "env": os.environ | own | environment,
         "text": True,
