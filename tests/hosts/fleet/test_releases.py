@@ -103,13 +103,20 @@ def test_hosts_that_would_go_back_to_different_releases_stay_where_they_are(
         host.check_output(f"mkdir /opt/drumline/releases/{release}")
     try:
         ran = run_site(inventory_of(request.config), playbook="rollback.yml")
+        named = run_site(
+            inventory_of(request.config), f"--extra-vars=rollback_to={before[last]}", playbook="rollback.yml"
+        )
     finally:
         for host, release in before.items():
             host.check_output(f"mv /root/record {record} && rmdir /opt/drumline/releases/{release}")
 
     assert ran.returncode != 0, ran.stdout[-4000:]
     assert "The hosts would go back to different releases" in ran.stdout, ran.stdout[-4000:]
+    assert named.returncode != 0, named.stdout[-4000:]
+    assert f"The release {before[last]} is not on {others[0].backend.host.name}" in named.stdout, named.stdout[-4000:]
+    assert "It failed on another host; see that host's message for the reason." in named.stdout, named.stdout[-4000:]
     assert running() == {current}
+    assert locked(members("all")) == []
 
 
 def test_a_run_of_one_host_changes_nothing_between_it_and_the_others(
@@ -136,10 +143,21 @@ def test_a_worker_host_that_is_drained_leaves_its_queues_to_the_other_and_comes_
     assert drained.check_output(processes) == "0"
     host.check_output(ping)
 
+    refused = run_site(inventory, playbook="deploy.yml")
+    assert refused.returncode != 0, refused.stdout[-4000:]
+    assert "has locked this host since" in refused.stdout, refused.stdout[-4000:]
+    assert "Another host is locked" in refused.stdout, refused.stdout[-4000:]
+    assert locked(members("all")) == []
+
     ran = run_site(inventory, limit, playbook="restart.yml")
     assert ran.returncode == 0, ran.stdout[-4000:]
     assert drained.check_output(processes) != "0"
     host.check_output(ping)
+
+
+def locked(hosts: list[Host]) -> list[str]:
+    """The hosts that somebody deploys to."""
+    return [host.backend.host.name for host in hosts if host.file("/run/lock/drumline-deploy.json").exists]
 
 
 def took(printed: str) -> Any:
