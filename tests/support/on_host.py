@@ -141,7 +141,12 @@ def _line(
     program: str = "ansible-playbook",
     **environment: str,
 ) -> dict[str, Any]:
-    own = {"ANSIBLE_CONFIG": str(ansible / "ansible.cfg"), "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$"}
+    own = {
+        "ANSIBLE_CONFIG": str(ansible / "ansible.cfg"),
+        "ANSIBLE_INVENTORY_IGNORE_REGEX": "^secrets$",
+        # Molecule forces it, and what is printed is read here.
+        "ANSIBLE_FORCE_COLOR": "false",
+    }
     return {
         "args": [str(Path(sys.executable).with_name(program)), f"--inventory={inventory}", *options, *playbooks],
         "cwd": ansible,
