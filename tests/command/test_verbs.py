@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from drumline_cli import bundle, vault
+from drumline_cli import bundle, doctor, remote, vault
 from drumline_cli.cli import cli
+from drumline_cli.variables import Host
 from tests.command.conftest import Drumline
 from tests.support.paths import ANSIBLE
 from tests.support.rendering import Playbooks
@@ -237,6 +239,15 @@ def test_doctor_finds_what_is_wrong_in_deploy_and_says_what_to_type(deployable: 
     assert any("proj.cellery" in what and finding["fix"].startswith("drumline init") for what, finding in found.items())
     assert any("app_quues" in what and finding["fix"] == "Did you mean app_queues?" for what, finding in found.items())
     assert any("example's host" in what for what in found)
+
+
+def test_a_host_on_which_the_user_may_not_use_sudo_is_a_problem_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "ask", lambda *_, **__: SimpleNamespace(stdout="ada\ndebian 13\n"))
+    [(finding, reached)] = doctor._host(Host("app1", ("web",), "127.0.0.1", None, "ada", "", ""), {"debian 13"})
+
+    assert (finding.level, reached) == ("problem", None)
+    assert finding.what == "ada may not use sudo without a password"
+    assert "ada ALL=(ALL) NOPASSWD: ALL" in finding.fix
 
 
 def test_a_password_that_git_would_commit_is_a_problem(deployable: Path, drumline: Drumline):
