@@ -245,7 +245,8 @@ class Build:
 
     def _identity(self) -> str:
         options = self.options
-        digest = self._digest(["build_commands", "build_environment", "build_leftovers"])
+        # With the ledger it is another release, also where the project has all that it needs: it has more migrations and tasks.
+        digest = self._digest(["build_commands", "build_environment", "build_leftovers", "needs"])
         digest.update(self.dependencies.encode())
         _add(digest, self.source)
         if options["build_commands"] and self.top:

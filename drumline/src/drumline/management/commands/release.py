@@ -51,7 +51,9 @@ class Command(BaseCommand):
         try:
             older = Manifest.read(json.load(sys.stdin))
         except ValueError as error:
-            raise CommandError(f"The older release cannot be compared: {error}.") from error
+            raise CommandError(
+                f"The older release cannot be compared: {error}. Without one, deploy its commit instead of going back to it."
+            ) from error
         undone = migrations_to_undo(older)
         if options["verb"] == "undo":
             undo_migrations(older)
