@@ -86,5 +86,11 @@ def test_a_host_that_ended_for_another_ones_failure_has_no_reason_of_its_own() -
     assert (told["step"], told["reason"]) == ("", "")
 
 
+def test_of_many_migrations_the_number_is_told() -> None:
+    assert outcome.migrations_told(["auth.0001_initial", "orders.0007_total"]) == "auth.0001_initial, orders.0007_total"
+    many = [f"auth.{number:04}" for number in range(12)] + ["orders.0007_total"]
+    assert outcome.migrations_told(many) == "13 migrations of auth, orders"
+
+
 def test_the_migrations_that_were_applied_before_one_failed_are_known() -> None:
     assert outcome.migrations_applied([{"stdout": "checked"}, {"stdout": MIGRATE}]) == ["orders.0007_total"]

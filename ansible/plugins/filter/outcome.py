@@ -7,6 +7,7 @@ from typing import Any
 
 _APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
 _HOOKS = ("before_build", "before_migrate", "before_switch", "deployed", "rejected")
+_MIGRATIONS = 10
 _LINES = 40
 _ADVICE = "Fix the cause, then run the playbook again."
 _NO_SPACE = "No space left on device"
@@ -44,6 +45,13 @@ def migrations_applied(results: list[dict[str, Any]]) -> list[str]:
     return [name for result in results for name in _APPLIED.findall(str(result.get("stdout") or ""))]
 
 
+def migrations_told(names: list[str]) -> str:
+    """Migrations for a message: by their names, or of a first deploy by their number and their applications."""
+    if len(names) <= _MIGRATIONS:
+        return ", ".join(names)
+    return f"{len(names)} migrations of {', '.join(dict.fromkeys(name.partition('.')[0] for name in names))}"
+
+
 def hook_problems(hooks: dict[str, Any]) -> list[str]:
     """What is wrong with app_hooks: a moment that there is not, or a command that is no list of words."""
     problems = [
@@ -68,5 +76,6 @@ class FilterModule:
             "failure": failure,
             "hook_problems": hook_problems,
             "migrations_applied": migrations_applied,
+            "migrations_told": migrations_told,
             "reason": reason,
         }
