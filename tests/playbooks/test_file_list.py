@@ -35,12 +35,12 @@ def test_what_was_found_outlives_a_run_that_was_killed_readable_by_its_owner_alo
     unit.write_text("of the release before\n")
     asked: dict[str, Any] = {"paths": [f"{tmp_path}/*.service"], "kept": str(kept)}
 
-    file_list(**asked, about=["web"])
+    assert file_list(**asked, about=["web"])["resumed"] is False
     unit.write_text("of the release that was being switched to\n")
     found = file_list(**asked, about=[])
 
     assert contents(found) == ["of the release before\n"]
-    assert found["about"] == ["web"]
+    assert (found["about"], found["resumed"]) == (["web"], True)
     assert kept.stat().st_mode & 0o777 == 0o600
 
     kept.unlink()

@@ -249,8 +249,9 @@ def test_an_instance_that_drains_already_is_not_waited_for_again(systemd: System
     systemd.unit("drumline-worker@low-0.service")
     systemd.unit("drumline-worker@low-1.service", ActiveState="deactivating", Job="7")
     systemd.unit("drumline-worker@low-2.service")
+    asked = ["drumline-worker@low-1.service"]
 
-    answer = systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], stand_ins=LOW, patience=1)
+    answer = systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], restart=asked, stand_ins=LOW, patience=1)
 
     assert answer["draining"] == ["drumline-worker@low-1.service"], answer
     assert systemd.calls("restart", "start", "stop") == []

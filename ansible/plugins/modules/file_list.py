@@ -43,6 +43,7 @@ RETURN = """
 changed: {description: Never., type: bool, returned: always}
 files: {description: The files as file_set takes them., type: list, returned: always}
 about: {description: What I(about) was when they were found., type: raw, returned: always}
+resumed: {description: Whether an earlier run that did not end well found them., type: bool, returned: always}
 """
 
 import glob
@@ -104,7 +105,7 @@ def main() -> None:
     )
     kept = module.params["kept"]
     if kept and (found := _kept(kept)):
-        module.exit_json(changed=False, **found)
+        module.exit_json(changed=False, resumed=True, **found)
     paths = sorted({path for pattern in module.params["paths"] for path in glob.glob(pattern) if os.path.isfile(path)})
     found = {"files": [_read(path) for path in paths], "about": module.params["about"]}
     if kept and not module.check_mode and os.path.isdir(os.path.dirname(kept)):
@@ -112,7 +113,7 @@ def main() -> None:
             _keep(kept, found)
         except OSError as error:
             module.fail_json(msg=f"{kept} cannot be written: {error.strerror}. Nothing was changed.")
-    module.exit_json(changed=False, **found)
+    module.exit_json(changed=False, resumed=False, **found)
 
 
 if __name__ == "__main__":

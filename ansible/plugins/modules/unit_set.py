@@ -338,9 +338,8 @@ def main() -> None:
     stand_ins = module.params["stand_ins"]
     # What drains already starts again by itself, by the files that are there then.
     draining = [name for name in names if _is_draining(shown[name]) and name in stand_ins]
-    reasons = {name: _stale(shown[name]) for name in names if name not in draining}
-    for name in module.params["restart"]:
-        reasons[name] = reasons.get(name) or "asked for"
+    asked = dict.fromkeys(module.params["restart"], "asked for")
+    reasons = {name: _stale(shown[name]) or asked.get(name) for name in names if name not in draining}
     due = [name for name in names if reasons.get(name)]
     up = set(units.up(module.params["owned"]))
     leftover = sorted(up - set(names) - set(module.params["enabled"]) - set(stand_ins.values()))
