@@ -342,6 +342,14 @@ def test_a_task_that_is_not_durable_is_noted():
     assert note.startswith("task own is not durable")
 
 
+def test_names_of_the_brokers_keys_that_flower_does_not_know_are_noted():
+    app = Celery("names", set_as_current=False, backend="django-db")
+    assert list(settings_notes(app)) == []
+    app.conf.broker_transport_options = {"sep": ":", "priority_steps": [0, 4, 8]}
+    [note] = settings_notes(app)
+    assert note.startswith("broker_transport_options has sep: Flower")
+
+
 def test_results_that_django_does_not_keep_are_noted():
     assert list(settings_notes(current_app)) == []
     [note] = settings_notes(Celery("results", set_as_current=False, backend="redis://127.0.0.1"))

@@ -209,7 +209,9 @@ def test_what_a_project_set_unsafely_is_safe_and_its_options_of_the_broker_are_w
         settings.write("DATABASES['default']['CONN_MAX_AGE'] = 60\n")
         settings.write("from kombu import Queue\nCELERY_TASK_QUEUES = (Queue('celery', routing_key='celery.#'),)\n")
     celery = project.folder / "site1/celery.py"
-    celery.write_text(celery.read_text() + "app.conf.broker_transport_options = {'queue_order_strategy': 'priority'}\n")
+    celery.write_text(
+        celery.read_text() + "app.conf.broker_transport_options = {'queue_order_strategy': 'priority', 'sep': ':'}\n"
+    )
     asked = "from site1.celery import app; from drumline.preflight.celery_settings import settings_problems;"
     asked += "from drumline.preflight.django_settings import django_problems;"
     asked += "print(*settings_problems(app), *django_problems());"
@@ -217,7 +219,8 @@ def test_what_a_project_set_unsafely_is_safe_and_its_options_of_the_broker_are_w
     asked += "print(dict(app.conf.broker_transport_options), app.connection_for_write().transport_options)"
     *problems, queues, told = project.manage("shell", "--command", asked).strip().splitlines()
 
-    assert told.startswith("{'queue_order_strategy': 'priority'} {")
+    assert told.startswith("{'queue_order_strategy': 'priority', 'sep': ':'} {")
+    assert "sep" not in told.partition("} {")[2], "Flower would not find the workers"
     for option in ("'queue_order_strategy': 'priority'", "'socket_timeout': 10", "'visibility_timeout': 600"):
         assert option in told.partition("} {")[2], told
     assert queues == "{'celery': 'celery.#', 'HIGH-priority': 'HIGH-priority'}"

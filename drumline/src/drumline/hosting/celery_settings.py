@@ -10,7 +10,7 @@ from kombu import Exchange, Queue
 
 from drumline.broker import connections
 from drumline.hosting import project
-from drumline.preflight.celery_settings import SCHEDULER, WRONG, visibility_timeout
+from drumline.preflight.celery_settings import NAMING, SCHEDULER, WRONG, visibility_timeout
 
 # Instead of what `drumline_check` calls wrong. What is the project's own choice, such as an unsafe format, is not here.
 RIGHT: dict[str, Any] = {
@@ -57,7 +57,7 @@ def _set(app: Celery, setting: str, *, value: Any) -> None:
 
 
 def _redis_options(own: dict[str, Any]) -> dict[str, Any]:
-    options = {**REDIS, **own}
+    options = {name: value for name, value in {**REDIS, **own}.items() if name not in NAMING}
     # It makes redis-py reconnect inside a read that then waits for ever.
     options.pop("retry_on_timeout", None)
     least = int(os.environ.get("CELERY_VISIBILITY_TIMEOUT") or 3600)

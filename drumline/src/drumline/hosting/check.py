@@ -6,7 +6,7 @@ from celery import Celery
 from django.db import DatabaseError, InterfaceError
 
 from drumline.hosting import project
-from drumline.preflight.celery_settings import settings_problems
+from drumline.preflight.celery_settings import settings_notes, settings_problems
 from drumline.preflight.migrations import breaking_migrations
 from drumline.preflight.routes import routed_queues
 
@@ -26,7 +26,7 @@ def run(served: list[str]) -> Iterator[str]:
     yield from unserved(app, served)
     for line in MISSING:
         print(f"missing: {line}")
-    for line in settings_problems(app):
+    for line in (*settings_problems(app), *settings_notes(app)):
         print(f"missing: {line}")
     print(
         "With app_ledger: true Drumline adds the ledger and these settings at deploy; the project's code stays as it is."

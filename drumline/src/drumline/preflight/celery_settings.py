@@ -19,6 +19,9 @@ SCHEDULER = "drumline.beat.scheduler:Scheduler"
 # Formats that run code when they are read.
 UNSAFE_CONTENT = {"pickle", "application/x-python-serialize"}
 
+# Options of kombu's Redis transport that change the names of its keys.
+NAMING = {"fanout_patterns", "fanout_prefix", "global_keyprefix", "sep"}
+
 # Read by others under Celery's prefix.
 EXTENSIONS = {"CELERY_DB_REUSE_MAX"}
 
@@ -78,6 +81,11 @@ def settings_notes(app: Celery) -> Iterator[str]:
         yield (
             "result_backend is not django-db: the body of a chord can be lost or start too early when a process dies; "
             "everything else is not affected"
+        )
+    if named := sorted(NAMING & transport_options(app).keys()):
+        yield (
+            f"broker_transport_options has {', '.join(named)}: Flower, which does not read it, uses kombu's names of the broker's "
+            "keys, so it sees nothing of the workers, and its entries may keep them from answering; remove it, or run no Flower"
         )
 
 
