@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.support import paths
-from tests.support.on_host import inventory_of, last_line, run_site, state
+from tests.support.on_host import Deploy, inventory_of, last_line, run_site, state
 from tests.support.source import ENDS_AT_ONCE, copy_source
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ from celery.signals import worker_ready
 
 @worker_ready.connect
 def end_soon(**_):
-    threading.Timer(5, os._exit, (1,)).start()
+    threading.Timer({seconds}, os._exit, (1,)).start()
 """
 
 MIGRATION = """
@@ -61,7 +61,7 @@ def append(path: str, text: str) -> Callable[[Path], None]:
 def ends_soon(app: Path) -> None:
     append("config/wsgi.py", ENDS_SOON)(app)
     # Workers alone: a management command may take longer.
-    append("config/celery.py", WORKER_ENDS_SOON)(app)
+    append("config/celery.py", WORKER_ENDS_SOON.format(seconds=5))(app)
 
 
 def answers_500(app: Path) -> None:
@@ -82,11 +82,20 @@ def second_of_three_migrations_fails(app: Path) -> None:
         (folder / f"{name}.py").write_text(text)
 
 
+def drops_a_column(app: Path) -> None:
+    folder = app / "apps/products/migrations"
+    last = max(path.stem for path in folder.glob("[0-9]*.py"))
+    operation = "migrations.RemoveField('product', 'stock')"
+    text = MIGRATION.format(dependencies=[("products", last)], sql="").replace("migrations.RunSQL('')", operation)
+    (folder / "9001_drops.py").write_text(text)
+
+
 class Bad(NamedTuple):
-    """What is wrong with a release, and what the message of the playbook must hold."""
+    """What is wrong with a release, what the message of the playbook must hold, and what the inventory says."""
 
     harm: Callable[[Path], None]
     said: tuple[str, ...]
+    variables: dict[str, str] = {}
 
 
 RELEASES = {
@@ -97,6 +106,9 @@ RELEASES = {
         append("config/wsgi.py", "\nimport no_such_module\n"), ("No module named 'no_such_module'", "runs again")
     ),
     "web and workers that end after 5 s": Bad(ends_soon, ("soon after its start", "runs again")),
+    "workers that end after 20 s": Bad(
+        append("config/celery.py", WORKER_ENDS_SOON.format(seconds=20)), ("soon after its start", "runs again")
+    ),
     "web that ends after 5 s": Bad(
         append("config/wsgi.py", ENDS_SOON),
         ("drumline-web@1.service lost processes soon after its start", "runs again"),
@@ -113,6 +125,11 @@ RELEASES = {
     "the second of three migrations": Bad(
         second_of_three_migrations_fails,
         ("migrate --no-input", "no_such_column", "applied and stay: users.9001_bad_one."),
+    ),
+    "a migration that the running release cannot live with": Bad(
+        drops_a_column,
+        ("products.9001_drops removes or renames the column products_product.stock", "Nothing that runs was changed"),
+        {"app_breaking_migrations": "refuse"},
     ),
 }
 ALL = os.environ.get("BAD_RELEASES") == "all"
@@ -175,7 +192,8 @@ def test_a_bad_release_is_refused_and_what_ran_before_runs_on(
     before = state(host)
     bad.harm(source / "app")
 
-    ran = deploy(inventory, "--tags=app_release,app_services", f"--extra-vars=app_source={source}")
+    variables = {"app_source": str(source), **bad.variables}
+    ran = deploy(inventory, "--tags=app_release,app_services", f"--extra-vars={json.dumps(variables)}")
 
     output = ran.stdout + ran.stderr
     (paths.PROJECT / "build" / "refused.txt").write_text(output)
@@ -253,14 +271,69 @@ def test_a_queue_that_tasks_are_sent_to_does_not_leave_the_process_model(
 
 
 @pytest.mark.skipif(not ALL, reason="it takes half a minute; BAD_RELEASES=all runs it")
-def test_a_second_deploy_is_refused_and_learns_who_is_at_it(host: Host, inventory: Path) -> None:
-    lock = "/run/lock/drumline-deploy.json"
-    other = {"who": "ann on desk", "machine": "desk", "process": "1@1", "since": "2026-11-27 03:00:00 UTC"}
-    host.check_output(f"echo '{json.dumps(other)}' > {lock}")
-    try:
-        ran = deploy(inventory, "--tags=app_services")
-    finally:
-        host.check_output(f"rm {lock}")
+def test_of_two_deploys_at_once_one_is_refused_and_learns_who_is_at_it(
+    host: Host, inventory: Path, source: Path
+) -> None:
+    (source / "app" / "another").write_text("one of two")
+    first = Deploy(inventory, f"--extra-vars=app_source={source}")
+    first.reach("Upload the artefact")
 
-    assert ran.returncode != 0
-    assert "ann on desk has been deploying to this host since 2026-11-27 03:00:00 UTC" in ran.stdout
+    second = deploy(inventory, "--tags=app_services")
+    done = first.end()
+
+    assert second.returncode != 0
+    assert " has been deploying to this host since " in second.stdout
+    assert "Wait for that deploy to finish, then run the playbook again." in second.stdout
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert json.loads(host.check_output("tail -n 1 /opt/drumline/shared/deploys.jsonl"))["outcome"] == "runs"
+
+
+MOUNT = """
+set -eu
+mkdir -p /mnt/plain /mnt/small
+mount --bind /opt/drumline /mnt/plain
+mount -t tmpfs -o size=4g small /mnt/small
+cp --archive /opt/drumline/. /mnt/small/
+mount --bind /mnt/small /opt/drumline
+"""
+FILL = "rm -f /opt/drumline/full; head -c $(($(stat -f -c '%a * %S' /opt/drumline) - {left} * 1024 * 1024)) /dev/zero > /opt/drumline/full"
+UNMOUNT = """
+set -eu
+rm -f /opt/drumline/full
+umount --lazy /opt/drumline
+cp --archive --update /mnt/small/. /mnt/plain/
+umount --lazy /mnt/small /mnt/plain
+"""
+
+
+@pytest.fixture
+def small_disk(host: Host) -> Iterator[None]:
+    """The releases lie on a file system of their own."""
+    host.check_output(MOUNT)
+    yield
+    host.check_output(UNMOUNT)
+
+
+@pytest.mark.skipif(not ALL, reason="it takes some minutes; BAD_RELEASES=all runs it")
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_named_whichever_step_it_stops_and_the_next_deploy_works_once_there_is_room(
+    host: Host, inventory: Path, source: Path
+) -> None:
+    (source / "app" / "another").write_text(f"on a full disk {time.time()}")
+    before = state(host)
+
+    # Room for nothing, for the artefact, and for the release without its static files; in megabytes. Its dependencies are there.
+    for left in (0, 1, 5):
+        host.check_output(FILL.format(left=left))
+        ran = deploy(inventory, "--tags=app_release,app_services", f"--extra-vars=app_source={source}")
+
+        (paths.PROJECT / "build" / f"full-{left}.txt").write_text(ran.stdout + ran.stderr)
+        assert ran.returncode != 0, ran.stdout[-4000:]
+        assert "No space left on device" in ran.stdout, ran.stdout[-4000:]
+        assert "Nothing that runs was changed" in ran.stdout, ran.stdout[-4000:]
+        assert state(host) == before
+        assert host.check_output(f"python3 -c '{READY}'") == "200"
+
+    host.check_output("rm /opt/drumline/full")
+    ran = deploy(inventory, "--tags=app_release,app_services", f"--extra-vars=app_source={source}")
+    assert ran.returncode == 0, ran.stdout[-4000:]
