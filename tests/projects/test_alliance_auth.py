@@ -6,17 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.foreign import ForeignProject
+from tests.support.foreign import ForeignProject, deployed
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignProject]:
     # Its driver for MySQL is compiled, for which the hosts must be like the controller.
-    project = ForeignProject("alliance_auth", tmp_path_factory.mktemp("alliance_auth"), debian="12")
-    project.bring_up()
-    project.drumline("verify")
-    yield project
-    project.down()
+    with deployed("alliance_auth", tmp_path_factory.mktemp("alliance_auth"), debian="12") as project:
+        yield project
 
 
 def test_the_administrator_signs_in_and_its_log_is_kept(project: ForeignProject) -> None:
@@ -26,9 +23,7 @@ def test_the_administrator_signs_in_and_its_log_is_kept(project: ForeignProject)
 
 
 def test_with_the_ledger_its_tasks_run_and_outlive_their_worker(project: ForeignProject) -> None:
-    project.put(app_ledger=True)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=True)
 
     project.finish("allianceauth.authentication.tasks.check_all_character_ownership")
     project.survive_a_kill("celery")
@@ -46,8 +41,7 @@ def test_a_second_release_and_the_way_back(project: ForeignProject) -> None:
     before = project.release()
     settings = project.checkout / "myauth/settings/local.py"
     settings.write_text(settings.read_text() + "SITE_NAME = 'Second release'\n")
-    project.commit("Another name.")
-    project.drumline("deploy", "main")
+    project.deploy_commit("Another name.")
     assert "Second release" in project.client().get("/account/login/").text
     project.drumline("rollback")
 
@@ -55,7 +49,5 @@ def test_a_second_release_and_the_way_back(project: ForeignProject) -> None:
 
 
 def test_without_the_ledger_it_runs_as_it_did_before(project: ForeignProject) -> None:
-    project.put(app_ledger=False)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=False)
     project.sign_in()

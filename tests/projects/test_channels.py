@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.foreign import ForeignProject
+from tests.support.foreign import ForeignProject, deployed
 from tests.support.waiting import wait_until
 
 EFFECTS = "/var/lib/drumline/effects"
@@ -26,12 +26,8 @@ asyncio.run(ask())
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignProject]:
-    project = ForeignProject("channels", tmp_path_factory.mktemp("channels"))
-    project.put(app_ledger=True)
-    project.bring_up()
-    project.drumline("verify")
-    yield project
-    project.down()
+    with deployed("channels", tmp_path_factory.mktemp("channels"), variables={"app_ledger": True}) as project:
+        yield project
 
 
 def test_the_administrator_signs_in(project: ForeignProject) -> None:
@@ -75,22 +71,17 @@ def test_the_schedule_is_drumlines_and_a_killed_workers_task_runs_again(project:
 
 
 def test_what_it_wrote_and_what_was_uploaded_stay_through_a_deploy(project: ForeignProject) -> None:
-    before = project.release()
     urls = project.checkout / "chat/urls.py"
     urls.write_text(urls.read_text().replace("'by the cache'", "'by the second release'"))
-    project.commit("Another text.")
-    project.drumline("deploy", "main")
+    project.deploy_commit("Another text.")
 
-    assert project.release() != before
     assert project.client().get("/cached/").text == "by the second release"
     assert "private" in project.client().get("/file/").text
     assert project.succeeds("test", "-e", "/opt/drumline/current/notes/stamp")
 
 
 def test_without_the_ledger_it_runs_as_it_did_before(project: ForeignProject) -> None:
-    project.put(app_ledger=False)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=False)
 
     assert not project.succeeds("systemctl", "is-active", "drumline-relay.service")
     project.sign_in()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.foreign import ForeignProject
+from tests.support.foreign import ForeignProject, deployed
 
 NEEDED = {"process": "worker", "set": "MemoryDenyWriteExecute=no", "reason": "a library compiles while it runs"}
 
@@ -19,11 +19,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignProject]:
-    project = ForeignProject("cookiecutter_django", tmp_path_factory.mktemp("cookiecutter_django"))
-    project.bring_up()
-    project.drumline("verify")
-    yield project
-    project.down()
+    with deployed("cookiecutter_django", tmp_path_factory.mktemp("cookiecutter_django")) as project:
+        yield project
 
 
 def test_the_administrator_signs_in_and_static_files_are_served(project: ForeignProject) -> None:
@@ -34,9 +31,7 @@ def test_the_administrator_signs_in_and_static_files_are_served(project: Foreign
 
 
 def test_with_the_ledger_its_tasks_run_and_outlive_their_worker(project: ForeignProject) -> None:
-    project.put(app_ledger=True, app_sandbox_exceptions=[NEEDED])
-    project.drumline("setup")
-    said = project.drumline("verify")
+    said = project.set_up(app_ledger=True, app_sandbox_exceptions=[NEEDED])
 
     # What one process needs is taken from no other one.
     assert project.unit("drumline-worker@celery-1.service", "MemoryDenyWriteExecute") == "no"
@@ -50,18 +45,13 @@ def test_with_the_ledger_its_tasks_run_and_outlive_their_worker(project: Foreign
 
 
 def test_a_second_release(project: ForeignProject) -> None:
-    before = project.release()
     page = project.checkout / "bookings/templates/pages/about.html"
     page.write_text("Second release")
-    project.commit("Another page.")
-    project.drumline("deploy", "main")
+    project.deploy_commit("Another page.")
 
-    assert project.release() != before
     assert "Second release" in project.client().get("/about/").text
 
 
 def test_without_the_ledger_it_runs_as_it_did_before(project: ForeignProject) -> None:
-    project.put(app_ledger=False)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=False)
     project.sign_in()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.foreign import ForeignProject
+from tests.support.foreign import ForeignProject, deployed
 from tests.support.waiting import wait_until
 
 NOTES, EFFECTS = "/var/lib/drumline/notes", "/var/lib/drumline/effects"
@@ -19,11 +19,8 @@ print(result.status, result.attempts, result.status == "SUCCESSFUL" and result.r
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignProject]:
-    project = ForeignProject("django_tasks", tmp_path_factory.mktemp("django_tasks"))
-    project.bring_up()
-    project.drumline("verify")
-    yield project
-    project.down()
+    with deployed("django_tasks", tmp_path_factory.mktemp("django_tasks")) as project:
+        yield project
 
 
 def enqueue(project: ForeignProject, task: str, *arguments: str) -> str:
@@ -61,8 +58,7 @@ def test_a_killed_workers_task_runs_again_and_its_result_says_so(project: Foreig
 def test_a_second_release_runs_its_tasks(project: ForeignProject) -> None:
     tasks = project.checkout / "letters/tasks.py"
     tasks.write_text(tasks.read_text().replace("'noted'", "'noted by the second release'"))
-    project.commit("Note more.")
-    project.drumline("deploy", "main")
+    project.deploy_commit("Note more.")
     enqueue(project, "note", NOTES)
 
     wait_until(lambda: project.is_written(NOTES, "second release"), "the new code runs", seconds=60)

@@ -35,20 +35,15 @@ def test_it_runs_without_the_ledger_and_what_is_missing_is_said(project: Foreign
 
 
 def test_a_commit_is_deployed_by_its_name(project: ForeignProject) -> None:
-    before = project.release()
     urls = project.checkout / "proj/urls.py"
     urls.write_text(urls.read_text() + "admin.site.site_header = 'Second release'\n")
-    project.commit("Say which release this is.")
-    project.drumline("deploy", "main")
+    project.deploy_commit("Say which release this is.")
 
-    assert project.release() != before
     assert "Second release" in project.sign_in().get("/admin/").text
 
 
 def test_by_one_variable_a_killed_workers_task_runs_again(project: ForeignProject) -> None:
-    project.put(app_ledger=True)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=True)
     project.send("demoapp.tasks.hold", EFFECTS)
     wait_until(lambda: project.is_written(EFFECTS, "started"), "the task starts", seconds=60)
     project.kill_workers("celery")
@@ -67,9 +62,7 @@ def test_the_schedule_of_its_settings_goes_on_in_the_database(project: ForeignPr
 
 
 def test_without_it_again_the_relay_is_gone_and_the_site_answers(project: ForeignProject) -> None:
-    project.put(app_ledger=False)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=False)
 
     assert not project.succeeds("systemctl", "is-active", "drumline-relay.service")
     project.sign_in()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.foreign import ForeignProject
+from tests.support.foreign import ForeignProject, deployed
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignProject]:
     # Its build step imports it, for which the controller needs the Python of the hosts.
-    project = ForeignProject("pretix", tmp_path_factory.mktemp("pretix"), debian="12", settings="pretix.settings")
-    project.bring_up()
-    project.drumline("verify")
-    yield project
-    project.down()
+    with deployed("pretix", tmp_path_factory.mktemp("pretix"), debian="12", settings="pretix.settings") as project:
+        yield project
 
 
 def sign_in(project: ForeignProject) -> httpx.Client:
@@ -58,9 +55,7 @@ def test_its_periodic_command_runs_by_a_timer(project: ForeignProject) -> None:
 
 
 def test_with_the_ledger_its_tasks_run_and_outlive_their_worker(project: ForeignProject) -> None:
-    project.put(app_ledger=True)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=True)
 
     project.finish("pretix.base.services.datasync.sync_all")
     project.run_by_beat("checkout")
@@ -68,20 +63,15 @@ def test_with_the_ledger_its_tasks_run_and_outlive_their_worker(project: Foreign
 
 
 def test_a_second_release(project: ForeignProject) -> None:
-    before = project.release()
     project.put(app_env={"PRETIX_PRETIX_INSTANCE_NAME": "Second release"})
     (project.checkout / "README").write_text("The box office.\n")
-    project.commit("Another name.")
-    project.drumline("deploy", "main")
+    project.deploy_commit("Another name.")
 
-    assert project.release() != before
     assert "Second release" in project.client().get("/").text
 
 
 def test_without_the_ledger_it_runs_as_it_did_before(project: ForeignProject) -> None:
-    project.put(app_ledger=False)
-    project.drumline("setup")
-    project.drumline("verify")
+    project.set_up(app_ledger=False)
     sign_in(project)
     wait_until(
         lambda: project.succeeds("systemctl", "is-active", "drumline-worker@mail-1"), "a worker runs", seconds=30

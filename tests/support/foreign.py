@@ -5,6 +5,7 @@ tests/projects/<name> holds how to obtain its source, and in user.yml what a use
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import runpy
 import ssl
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,21 @@ RAN = """
 from django_celery_beat.models import PeriodicTask
 print("ran", PeriodicTask.objects.get(name="proof").total_run_count > 0)
 """
+
+
+@contextlib.contextmanager
+def deployed(
+    name: str, folder: Path, *, debian: str = "13", variables: dict[str, Any] | None = None, **options: str
+) -> Iterator[ForeignProject]:
+    """A project that runs on its host and was verified; the host is removed also where that fails."""
+    project = ForeignProject(name, folder, debian=debian, **options)
+    try:
+        project.put(**(variables or {}))
+        project.bring_up()
+        project.drumline("verify")
+        yield project
+    finally:
+        project.down()
 
 
 class ForeignProject:
@@ -116,6 +133,19 @@ class ForeignProject:
     def drumline(self, *arguments: str) -> str:
         """Run the command in the checkout, and return all that it printed."""
         return self._run(BIN / "drumline", *arguments, cwd=self.checkout)
+
+    def set_up(self, **variables: Any) -> str:
+        """Change the contract, provision and deploy again, and return what `verify` printed."""
+        self.put(**variables)
+        self.drumline("setup")
+        return self.drumline("verify")
+
+    def deploy_commit(self, message: str) -> None:
+        """Commit the checkout as it is and deploy it: another release."""
+        before = self.release()
+        self.commit(message)
+        self.drumline("deploy", "main")
+        assert self.release() != before
 
     def bring_up(self) -> str:
         """Provision the host and deploy; keep how long it took from the checkout to the site."""
