@@ -39,24 +39,24 @@ _LONGEST_KEY = 20
 DEBIAN_PYTHONS = ("3.11", "3.13")
 # What a variable of the environment holds, by its name.
 _FIELDS = (
-    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(NAME|DB|DATABASE)$", "database.name"),
-    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(HOST|SERVER)$", "database.host"),
-    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?PORT$", "database.port"),
-    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(USER|USERNAME)$", "database.user"),
-    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(PASS|PASSWORD|PW)$", "database.password"),
-    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(URL|URI|DSN)$", "database.url"),
-    (r"(BROKER|AMQP|CELERY)_?\w*(URL|URI)$", "broker_url"),
-    (r"SECRET_KEY$", "secret_key"),
-    (r"ALLOWED_HOSTS$", "hosts"),
-    (r"(CSRF_)?TRUSTED_ORIGINS$", "origins"),
-    (r"^(DJANGO_|APP_)?(SITE|BASE|PUBLIC)_URL$", "site_url"),
-    (r"STATIC_ROOT$", "static_root"),
-    (r"MEDIA_ROOT$", "media_root"),
-    (r"(TIME_ZONE|^TZ)$", "time_zone"),
+    (r"(DB|DATABASE|SQL)_?ENGINE$", "django.db.backends.postgresql"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(NAME|DB|DATABASE)$", "{database.name}"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(HOST|SERVER)$", "{database.host}"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?PORT$", "{database.port}"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(USER|USERNAME)$", "{database.user}"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(PASS|PASSWORD|PW)$", "{database.password}"),
+    (r"(DB|DATABASE|POSTGRES\w*|PG|SQL)_?(URL|URI|DSN)$", "{database.url}"),
+    (r"(BROKER|AMQP|CELERY)_?\w*(URL|URI)$", "{broker_url}"),
+    (r"SECRET_KEY$", "{secret_key}"),
+    (r"ALLOWED_HOSTS$", "{hosts}"),
+    (r"(CSRF_)?TRUSTED_ORIGINS$", "{origins}"),
+    (r"^(DJANGO_|APP_)?(SITE|BASE|PUBLIC)_URL$", "{site_url}"),
+    (r"STATIC_ROOT$", "{static_root}"),
+    (r"MEDIA_ROOT$", "{media_root}"),
+    (r"(TIME_ZONE|^TZ)$", "{time_zone}"),
 )
 # Another database than the project's.
 _ANOTHER = re.compile(r"(^|_)(TEST|REPLICA|READ|READONLY|LEGACY|OLD)_")
-_ENGINE = re.compile(r"(DB|DATABASE|SQL)_?ENGINE$")
 # What a setting holds on the hosts, whatever the project calls the variable of the environment that it is read from.
 _SETTINGS = {
     "SECRET_KEY": "{secret_key}",
@@ -424,12 +424,7 @@ def _field(name: str) -> str:
     """Return the template for a variable of the environment, by what its name says."""
     if _ANOTHER.search(name):
         return ""
-    if _ENGINE.search(name):
-        return "django.db.backends.postgresql"
-    for pattern, provided in _FIELDS:
-        if re.search(pattern, name):
-            return f"{{{provided}}}"
-    return ""
+    return next((template for pattern, template in _FIELDS if re.search(pattern, name)), "")
 
 
 def _others(survey: Survey) -> list[Block]:
