@@ -48,6 +48,16 @@ def test_a_failed_check_is_told_by_its_issue() -> None:
     assert "'max_digits' must be a positive integer." in told["reason"]
 
 
+def test_a_message_has_the_step_the_host_and_the_reason_or_says_where_to_look() -> None:
+    failed = {"step": "check --deploy", "reason": "first\n\nsecond", "advice": ""}
+
+    assert outcome.failure_told(failed) == "Failed: check --deploy\n\n  first\n\n  second"
+    assert outcome.failure_told(failed, "app1").startswith("Failed on app1: check --deploy\n\n  first")
+    assert outcome.failure_told({"step": "", "reason": ""}, "app1").startswith(
+        "It failed on another host; see that host"
+    )
+
+
 def test_every_command_that_failed_is_told_and_none_that_passed() -> None:
     results = [
         command("check", stderr="CommandError: one"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from textwrap import indent
 from typing import Any
 
 _APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
@@ -29,6 +30,13 @@ def failure(result: dict[str, Any], task: dict[str, Any]) -> dict[str, str]:
     step = ", ".join(commands) or str(task.get("name") or "").rpartition(" : ")[2]
     why = "\n\n".join(map(reason, failed))
     return {"step": step, "reason": why, "advice": _MAKE_ROOM if _NO_SPACE in why else _ADVICE}
+
+
+def failure_told(failed: dict[str, str], host: str = "") -> str:
+    """What `failure` returned, for a message: the step, with the host if it is given, and the reason."""
+    if not failed["reason"]:
+        return "It failed on another host; see that host's message for the reason."
+    return f"Failed{' on ' if host else ''}{host}: {failed['step']}\n\n{indent(failed['reason'], '  ')}"
 
 
 def reason(result: dict[str, Any]) -> str:
@@ -74,6 +82,7 @@ class FilterModule:
         """The filters by name."""
         return {
             "failure": failure,
+            "failure_told": failure_told,
             "hook_problems": hook_problems,
             "migrations_applied": migrations_applied,
             "migrations_told": migrations_told,
