@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from celery import current_app
 from django.core.management import load_command_class
+from django.db import connection
 
 from drumline.application import application
 from drumline.broker.publishing import PublishError, RefusedError
@@ -169,6 +170,26 @@ def test_a_worker_that_has_not_written_its_row_yet_gets_a_lease_to_do_it(broker,
     clock.seconds += 16
     relay.round()
     assert state(held) == State.QUEUED
+
+
+def test_a_worker_that_begins_while_the_relay_looks_keeps_what_it_claims(broker):  # noqa: ARG001
+    held = task()
+    begun = []
+
+    def begin(execute, sql, *arguments):
+        found = execute(sql, *arguments)
+        if not begun:
+            # After the first look, at the workers that live, and before the next one.
+            begun.append(None)
+            begun.append(worker())
+            DurableTask.objects.filter(id=held).update(state=State.RUNNING, worker_id=begun[1], attempt=1)
+        return found
+
+    with connection.execute_wrapper(begin):
+        assert Relay().reclaim() == 0
+
+    row = DurableTask.objects.get(id=held)
+    assert (row.state, row.worker_id, row.history) == (State.RUNNING, begun[1], [])
 
 
 def test_what_a_worker_claimed_after_it_was_given_up_is_taken_back_at_once(broker):

@@ -190,7 +190,9 @@ class Relay:
         now, alive = self._clock(), dict(Worker.objects.filter(stopped_at=None).values_list("id", "beats"))
         running = DurableTask.objects.filter(state=State.RUNNING)
         holding = {worker for worker in running.values_list("worker_id", flat=True).distinct() if worker}
-        ended = set(Worker.objects.filter(id__in=holding - alive.keys()).values_list("id", flat=True))
+        # One may have begun, and claimed, since those who live were read.
+        over = Worker.objects.filter(id__in=holding - alive.keys()).exclude(stopped_at=None)
+        ended = set(over.values_list("id", flat=True))
         # A worker may claim a moment before its own row is written.
         watched = alive | dict.fromkeys(holding - alive.keys() - ended, -1)
         self._beats = {worker: self._unchanged(worker, beats) or (beats, now) for worker, beats in watched.items()}
