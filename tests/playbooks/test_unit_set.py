@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -75,6 +76,32 @@ def test_a_working_directory_that_is_no_link_changes_without_a_restart(tmp_path:
 @pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
 def test_a_unit_that_does_not_run_is_started(unit: dict[str, str], state: str) -> None:
     assert unit_set._stale(unit | {"ActiveState": state}) == state
+
+
+@pytest.fixture
+def open_socket(tmp_path: Path, unit: dict[str, str]) -> dict[str, str]:
+    """A socket that is open as its unit says, and whose unit has changed since."""
+    path = tmp_path / "web.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+    path.chmod(0o600)
+    touched(tmp_path / "web.service", 1)
+    return unit | {"Listen": f"{path} (Stream)", "SocketMode": "0600", "SocketUser": path.owner()}
+
+
+def test_an_open_socket_is_not_closed_for_what_takes_effect_without(open_socket: dict[str, str]) -> None:
+    assert unit_set._stale(open_socket) is None
+
+
+@pytest.mark.parametrize(
+    "said", [{"Listen": "/run/elsewhere.sock (Stream)"}, {"SocketMode": "0660"}, {"SocketUser": "nobody"}], ids=str
+)
+def test_a_socket_that_is_not_where_or_whose_its_unit_says_is_restarted(
+    open_socket: dict[str, str], said: dict[str, str]
+) -> None:
+    unit = open_socket | said
+
+    assert unit_set._stale(unit) == f"{unit['Listen']} is not as its unit says"
 
 
 # Plays systemd by a few files: a unit is a file of its properties, and every call is written down.

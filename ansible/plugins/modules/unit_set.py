@@ -11,6 +11,8 @@ description:
     its unit file, its drop-ins, its environment files, or its working directory when that is a link, as the link
     to the current release is. Only stale units are restarted, so a run with nothing new touches nothing, and a
     run that follows a failed one finishes its work.
+  - An open socket is stale only when its place, owner or mode is not that of its unit. What else its unit says takes effect when
+    systemd loads it, apart from the backlog, which waits for the next boot.
   - Waves are restarted one after the other, the units of one wave together, and each wave must be active
     before the next begins. That is what keeps a queue served - put its instances in different waves.
   - Each restarted unit must stay up on the same main process while the waves after it are restarted, and until the last one
@@ -96,13 +98,15 @@ stopped: {description: Units that were stopped., type: list, returned: always}
 """
 
 import os
+import pwd
+import stat
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
 _PROPERTIES = (
     "Id,ActiveState,Job,MainPID,NRestarts,FragmentPath,DropInPaths,EnvironmentFiles,WorkingDirectory,"
-    "ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
+    "ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic,Listen,SocketUser,SocketMode"
 )
 # Of a unit that is stopped for good, "failed" may be how a start that never ended is seen.
 _UP = "active,activating,reloading,deactivating,failed"
@@ -159,10 +163,22 @@ def _made_of(unit: dict[str, str]) -> list[str]:
     return [path for path in [unit["FragmentPath"], *unit["DropInPaths"].split(), *environment, *release] if path]
 
 
+def _is_bound(unit: dict[str, str]) -> bool:
+    """Whether a socket is where its unit says, and whose; a restart would refuse everybody who waits in it."""
+    try:
+        found = os.stat(unit["Listen"].removesuffix(" (Stream)"))
+    except OSError:
+        return False
+    mode, owner = f"{stat.S_IMODE(found.st_mode):04o}", pwd.getpwuid(found.st_uid).pw_name
+    return stat.S_ISSOCK(found.st_mode) and (mode, owner) == (unit["SocketMode"], unit["SocketUser"] or "root")
+
+
 def _stale(unit: dict[str, str]) -> str | None:
     """Why a unit must be restarted, or None."""
     if unit["ActiveState"] != "active":
         return unit["ActiveState"]
+    if "Listen" in unit:
+        return None if _is_bound(unit) else f"{unit['Listen']} is not as its unit says"
     started = int(unit.get("ExecMainStartTimestampMonotonic") or 0) or int(unit["ActiveEnterTimestampMonotonic"])
     started_at = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + started / 1e6
     for path in _made_of(unit):
