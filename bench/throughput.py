@@ -6,13 +6,13 @@ from bench.rig import Rig, Table, interleaved, shell, worker
 
 LAYOUTS = {"two workers of one child": (2, 1), "one worker of two children": (1, 2)}
 BACKLOG = {"reference": 1000, "off": 5000, "ledger": 5000}
-GOALS = {"noop": 0.6, "row": 0.75}
+TASKS = ("noop", "row")
 
 
 def run(rig: Rig, table: Table, runs: int) -> None:
     rig.sql("CREATE TABLE bench_row (id int PRIMARY KEY, count int NOT NULL)")
     rig.sql("INSERT INTO bench_row SELECT n, 0 FROM generate_series(0, 9999) n")
-    for task, goal in GOALS.items():
+    for task in TASKS:
         for layout in LAYOUTS:
             variants = {
                 mode: lambda mode=mode, layout=layout, task=task: rate(rig, mode, task, layout) for mode in BACKLOG
@@ -20,8 +20,8 @@ def run(rig: Rig, table: Table, runs: int) -> None:
             got = interleaved(runs, variants)
             beside = f"reference {got['reference']:.0f}/s, ledger off {got['off']:.0f}/s"
             what = f"{task}, {layout}: {got['ledger']:.0f}/s"
-            table.add(what, ">= 5 x the reference", f"{got['ledger'] / got['reference']:.1f} x", beside)
-            table.add("", f">= {goal} x the ledger off", f"{got['ledger'] / got['off']:.2f} x", "")
+            table.add(what, ">= 8 x the reference", f"{got['ledger'] / got['reference']:.1f} x", beside)
+            table.add("", ">= 1.0 x the ledger off", f"{got['ledger'] / got['off']:.2f} x", "")
 
 
 def rate(rig: Rig, mode: str, task: str, layout: str) -> float:
