@@ -3,10 +3,14 @@
 import pytest
 from celery import current_app, group, signals
 from celery.app.routes import Router
+from celery.utils.saferepr import saferepr
 from django.db import transaction
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
 
 from drumline import send_many
+from drumline.celery_hooks.copies import shown
 from drumline.message import Message
 from drumline.models import DurableTask
 
@@ -163,3 +167,17 @@ def test_a_route_that_depends_on_the_arguments_is_asked_for_each(add, monkeypatc
     ids = send_many(add, [(0, 1), (1, 1), (0, 1)])
 
     assert [messages()[task_id].queue for task_id in ids] == ["low", "high", "low"]
+
+
+NESTED = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=5),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=5), inside, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.lists(NESTED, max_size=4) | st.lists(NESTED, max_size=4).map(tuple) | st.dictionaries(st.text(), NESTED))
+@example(("it's", "a\\b", "é\n", 'a"b', ""))
+@example({"text": "x" * 200})
+def test_the_arguments_of_a_copy_are_shown_as_celery_shows_them(arguments):
+    assert shown(arguments, 100) == saferepr(arguments, 100)

@@ -19,6 +19,8 @@ def text(value: object, *, limit: int = LIMIT) -> str:
 
     What is too long loses its middle: an error begins with what it is about, and a traceback ends with it.
     """
+    if type(value) is str and len(value) <= limit and value.isascii() and "\0" not in value:
+        return value
     try:
         content = str(value)
         shortened = _shorten(content, limit)

@@ -40,6 +40,10 @@ NEVER = {
 # Options that are objects, and the same ones for each call of a task.
 OBJECTS = {"task_type", "result_cls"}
 
+NUMBERS = {int, float, bool, type(None)}
+# Characters that Python and Celery quote in different ways.
+QUOTED = {"'", "\\"}
+
 Options = dict[str, Any]
 
 
@@ -65,6 +69,20 @@ def makes_copies(app: Celery) -> bool:
     )
 
 
+def shown(arguments: Any, limit: int) -> str:
+    """Return what Celery's `saferepr` makes of arguments, without its walk where that is what Python writes."""
+    values = [*arguments, *arguments.values()] if type(arguments) is dict else arguments
+    if type(arguments) in {tuple, list, dict} and all(map(_is_plain, values)):
+        written = repr(arguments)
+        if len(written) < limit:
+            return written
+    return saferepr(arguments, limit)
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in NUMBERS or (type(value) is str and value.isprintable() and not QUOTED.intersection(value))
+
+
 class First:
     """The message that others are copies of, as Celery gave it to its producer."""
 
@@ -88,8 +106,8 @@ class First:
             **self._headers,
             "id": task_id,
             "group_index": group_index,
-            "argsrepr": saferepr(args, amqp.argsrepr_maxsize),
-            "kwargsrepr": saferepr(kwargs, amqp.kwargsrepr_maxsize),
+            "argsrepr": shown(args, amqp.argsrepr_maxsize),
+            "kwargsrepr": shown(kwargs, amqp.kwargsrepr_maxsize),
         }
         if self._is_root:
             headers["root_id"] = task_id

@@ -25,21 +25,24 @@ CHUNK = 1000
 def enqueue(app: Celery, messages: Sequence[Message]) -> None:
     """Write a row for each message in the caller's transaction; what is due is published after its commit."""
     # The same id twice in one INSERT would be an error; sent one after the other, the second does nothing.
-    unique = list({message.id: message for message in reversed(messages)}.values())[::-1]
-    attempts = {name: _max_attempts(app, name) for name in {message.headers["task"] for message in unique}}
+    unique = dict(reversed({message.id: message for message in reversed(messages)}.items()))
+    attempts = {name: _max_attempts(app, name) for name in {message.headers["task"] for message in unique.values()}}
     published = breaker.is_closed()
-    rows = [_row(each, published=published, max_attempts=attempts[each.headers["task"]]) for each in unique]
+    rows = [
+        _row(task_id, message, published=published, max_attempts=attempts[message.headers["task"]])
+        for task_id, message in unique.items()
+    ]
     try:
         written = _write_again_if_disconnected(rows)
     except SynchronousOnlyOperation as error:
-        name = unique[0].headers["task"]
+        name = messages[0].headers["task"]
         raise SynchronousOnlyOperation(
             f"{name} was sent from async code, where Django's database cannot be used. "
             "Use: await sync_to_async(task.delay)(…), with `from asgiref.sync import sync_to_async`"
         ) from error
     if len(written) < len(messages):
         _warn_of_reused_ids(messages, written)
-    ready = [message for message in unique if message.due_at is None and message.id in written] if published else []
+    ready = [unique[row["id"]] for row in rows if row["published"] and row["id"] in written]
     if ready:
         _publish_after_commit(ready)
 
@@ -81,10 +84,10 @@ def _max_attempts(app: Celery, name: str) -> int:
     return getattr(app.tasks.get(name), "max_attempts", None) or conf.max_attempts()
 
 
-def _row(message: Message, *, published: bool, max_attempts: int) -> dict[str, Any]:
+def _row(task_id: UUID, message: Message, *, published: bool, max_attempts: int) -> dict[str, Any]:
     due_at = message.due_at
     return {
-        "id": message.id,
+        "id": task_id,
         **message.columns(strict=True),
         "due_at": due_at,
         "published": published and due_at is None,
