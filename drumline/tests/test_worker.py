@@ -1,13 +1,16 @@
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
+from celery.concurrency import asynpool
 from celery.worker import state
 
-from drumline.celery_hooks import signals
+from drumline.celery_hooks import pools, signals
 from drumline.celery_hooks.controller import Controller
 from drumline.systemd import sd_notify
 from drumline.worker import watchdog
@@ -157,3 +160,23 @@ def test_an_event_loop_that_stands_still_while_the_solo_pool_runs_a_task_is_not_
     else:
         dog._watch_once(heartbeat())
     assert bool(ended) is ends
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "sleeps"), [(None, False), (0, False), (155, True)], ids=["pool closed", "no more tasks", "recycled"]
+)
+def test_a_process_of_a_pool_that_was_closed_ends_without_the_sleep_of_one_that_is_replaced(
+    monkeypatch, exitcode, sleeps
+):
+    monkeypatch.setattr(asynpool.Worker, "_do_exit", asynpool.Worker._do_exit)
+    pools.stop_promptly(SimpleNamespace(on_stop=lambda: None))
+    told, tells = os.pipe()
+    process = SimpleNamespace(
+        on_exit=lambda *_: os.write(tells, b"exits "), outq=SimpleNamespace(put=lambda _: os.write(tells, b"says so "))
+    )
+    if (pid := os.fork()) == 0:
+        time.sleep = lambda _: os.write(tells, b"sleeps")
+        asynpool.Worker._do_exit(process, os.getpid(), exitcode)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == (exitcode or 0)
+    assert os.read(told, 100) == (b"exits says so sleeps" if sleeps else b"exits ")

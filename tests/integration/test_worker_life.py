@@ -109,6 +109,22 @@ def test_a_cold_stop_puts_a_running_task_back_and_costs_it_no_attempt(fleet, sql
     assert sql("SELECT max_attempts FROM drumline_ledger") == [(4,)]
 
 
+def test_a_worker_that_stops_waits_for_each_of_its_processes_to_end_its_task(fleet, sql, tmp_path):
+    worker = fleet.worker("default", concurrency=2)
+    for name in ("short", "long"):
+        hold(fleet, tmp_path, name)
+    wait_until(lambda: sql("SELECT state FROM drumline_ledger") == [(1,), (1,)], "both run")
+
+    worker.popen.terminate()
+    (tmp_path / "short.gate").touch()
+    wait_until(lambda: sorted(sql("SELECT state FROM drumline_ledger")) == [(1,), (2,)], "one has ended")
+    assert worker.alive()
+    (tmp_path / "long.gate").touch()
+
+    assert worker.popen.wait(timeout=15) == 0
+    assert sql("SELECT state, attempt FROM drumline_ledger") == [(2, 1), (2, 1)]
+
+
 def test_a_task_beyond_its_hard_time_limit_is_a_dead_letter_once(fleet, sql):
     worker = fleet.worker("default")
     fleet.manage(

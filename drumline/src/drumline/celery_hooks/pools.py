@@ -1,9 +1,10 @@
-"""What Celery's pools do not do alike: which of them run under the ledger, and how those without processes end."""
+"""What Celery's pools do not do alike: which of them run under the ledger, and how each of them ends."""
 
 import os
 import threading
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -45,6 +46,36 @@ def blocks_the_loop(pool: Any) -> bool:
 def size(pool: Any) -> int:
     """Return for how many tasks at once there is room; gevent counts what runs as its number of processes."""
     return int(pool._pool.size if pool.is_green and hasattr(pool._pool, "_semaphore") else pool.num_processes)  # noqa: SLF001
+
+
+def stop_promptly(pool: Any) -> None:
+    """Have a pool of processes stop once its tasks have ended, and not a second and a half later.
+
+    billiard's processes sleep for a second before they end, for a parent that would end them in that time, and the main
+    process waits for half a second for what they have not read. A deploy would wait for both with each instance.
+    """
+    process_class: Any = import_module("celery.concurrency.asynpool").Worker
+    stop, end = pool.on_stop, process_class._do_exit  # noqa: SLF001
+
+    @wraps(stop)
+    def on_stop() -> None:
+        processes = pool._pool  # noqa: SLF001
+        stop()
+        if processes is not None and pool._pool is None:  # noqa: SLF001
+            # It has waited for each of them: there is nothing left to end.
+            processes._terminate.cancel()  # noqa: SLF001
+
+    @wraps(end)
+    def _do_exit(process: Any, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
+        if exitcode or exc is not None:
+            end(process, pid, exitcode, exc)
+        try:
+            process.on_exit(pid, os.EX_OK)
+        finally:
+            os._exit(os.EX_OK)
+
+    pool.on_stop = on_stop
+    process_class._do_exit = _do_exit  # noqa: SLF001
 
 
 def report_errors(pool: Any) -> None:

@@ -73,7 +73,9 @@ def watch_requests(instance: Any, **_: Any) -> None:
     for task in instance.app.tasks.values():
         if task.Request == STOCK_REQUEST:
             task.Request = OUR_REQUEST
-    if not pools.has_processes(instance.pool):
+    if pools.has_processes(instance.pool):
+        pools.stop_promptly(instance.pool)
+    else:
         pools.report_errors(instance.pool)
 
 
