@@ -333,6 +333,27 @@ def test_what_an_earlier_call_restarted_is_looked_at_once_more(systemd: Systemd)
     assert "drumline-worker@low-2.service ended soon after its start" in answer["msg"]
 
 
+@pytest.mark.parametrize(("watch", "seen"), [(0, {}), (HOUR, {"first": "ended soon after its start"})])
+def test_the_first_that_was_restarted_is_watched_for_longer_than_the_last(
+    monkeypatch: pytest.MonkeyPatch, watch: int, seen: dict[str, str]
+) -> None:
+    monkeypatch.setattr(unit_set, "_LOOK", 0)
+    now, looks = time.monotonic(), iter(["1", "1", "1", "2"])
+
+    class Units:
+        def show(self, names: list[str]) -> dict[str, dict[str, str]]:
+            """The first unit has been up for 20 s, the last for 10; the first ends at the third look."""
+            up = dict(zip(names, (str(int((now - seconds) * 1e6)) for seconds in (20, 10)), strict=True))
+            pids = {"first": next(looks), "last": "1"}
+            return {
+                name: {"ActiveState": "active", "MainPID": pids[name], "ActiveEnterTimestampMonotonic": at}
+                for name, at in up.items()
+            }
+
+    before = {"first": ("1", set()), "last": ("1", set())}
+    assert unit_set._settle(Units(), before, [], 10, watch) == seen
+
+
 def test_what_happens_between_two_calls_counts_as_time_to_settle(systemd: Systemd) -> None:
     systemd.unit("drumline-beat.service", ActiveState="inactive")
     restarted = systemd.bring(waves=[["drumline-beat.service"]])["processes"]

@@ -16,7 +16,7 @@ description:
   - Waves are restarted one after the other, the units of one wave together, and each wave must be active
     before the next begins. That is what keeps a queue served - put its instances in different waves.
   - Each restarted unit must stay up on the same main process while the waves after it are restarted, and until the last one
-    has been up for I(settle) seconds; a unit of I(steady) must keep its child processes as well, since gunicorn replaces
+    has been up for I(settle) seconds and the first for I(watch) seconds; a unit of I(steady) must keep its child processes as well, since gunicorn replaces
     those that crash and stays up itself. A later call waits for that with I(restarted), beside what happens meanwhile.
   - Units that match I(owned) and are in no wave and not in I(enabled) are stopped, as their own definition says, and
     disabled. Their files must still be there - ExecStop reads the environment files too.
@@ -38,6 +38,10 @@ options:
     default: []
   settle:
     description: Seconds that what was restarted must have been up.
+    type: int
+    default: 0
+  watch:
+    description: Seconds that the first of what was restarted must have been up.
     type: int
     default: 0
   restart:
@@ -233,10 +237,12 @@ def _fallen(units: Units, before: dict[str, Processes], steady: list[str]) -> di
     return fallen
 
 
-def _settle(units: Units, before: dict[str, Processes], steady: list[str], seconds: float) -> dict[str, str]:
-    """Look at them until each has been up for so many seconds."""
-    entered = [int(unit["ActiveEnterTimestampMonotonic"]) for unit in units.show(list(before)).values()]
-    deadline = max(entered) / 1e6 + seconds
+def _settle(
+    units: Units, before: dict[str, Processes], steady: list[str], settle: float, watch: float
+) -> dict[str, str]:
+    """Look at them until each has been up for `settle` seconds, and the first for `watch`."""
+    entered = [int(unit["ActiveEnterTimestampMonotonic"]) / 1e6 for unit in units.show(list(before)).values()]
+    deadline = max(max(entered) + settle, min(entered) + watch)
     while True:
         fallen = _fallen(units, before, steady)
         left = deadline - time.monotonic()
@@ -307,7 +313,7 @@ def _restart(
         if failed:
             _fail(module, dict.fromkeys(failed, "did not become active"), since)
         started |= _processes(units, [name for name in wanted if name not in slow], steady)
-    if started and (fallen := _settle(units, started, steady, module.params["settle"])):
+    if started and (fallen := _settle(units, started, steady, module.params["settle"], module.params["watch"])):
         _fail(module, fallen, since)
     return started, beside, draining
 
@@ -333,6 +339,7 @@ def main() -> None:
             "owned": {"type": "list", "elements": "str", "default": []},
             "enabled": {"type": "list", "elements": "str", "default": []},
             "settle": {"type": "int", "default": 0},
+            "watch": {"type": "int", "default": 0},
             "steady": {"type": "list", "elements": "str", "default": []},
             "restart": {"type": "list", "elements": "str", "default": []},
             "stand_ins": {"type": "dict", "default": {}},
