@@ -120,7 +120,7 @@ test: bootstrap-test ## Everything that must pass, with the whole site on a Debi
 	tests/molecule/run destroy default 13
 
 .PHONY: bench
-bench: bootstrap-bench ## Run the benchmarks against Celery without the ledger and other task queues, in two hours on an idle machine: ONLY=enqueue
+bench: bootstrap-bench ## Run the benchmarks against Celery without the ledger and other task queues, in three hours on an idle machine: ONLY=enqueue
 	python -m bench $(ONLY)
 
 .PHONY: test-all

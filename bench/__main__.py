@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench import big_ledger, cost, enqueue, idle, latency, peers, throughput
+from bench import big_ledger, cost, enqueue, idle, latency, peers, purge, throughput
 from bench.rig import Rig, Table, revision
 
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "big_ledger": big_ledger.run,
     "cost": cost.run,
     "idle": idle.run,
+    "purge": purge.run,
     "peers": peers.run,
 }
 

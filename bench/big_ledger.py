@@ -1,11 +1,11 @@
-"""The ledger's statements beside ten million finished rows and a hundred thousand that wait."""
+"""The ledger's statements beside ten million finished rows and a million that wait."""
 
 import os
 from pathlib import Path
 
 from bench.rig import Rig, Table, interleaved, shell
 
-FINISHED, WAITING, CLAIMS = int(os.environ.get("BENCH_FINISHED", "10_000_000")), 100_000, 2000
+FINISHED, WAITING, CLAIMS = int(os.environ.get("BENCH_FINISHED", "10_000_000")), 1_000_000, 2000
 PLANS = Path("build/ledger-plans.txt")
 
 ROWS = """INSERT INTO drumline_ledger (id, name, queue, message, created_at, due_at, state, published_at, finished_at,

@@ -13,6 +13,7 @@ from config.settings.production import DATABASES, INSTALLED_APPS
 MODE = os.environ["BENCH_MODE"]
 INSTALLED_APPS = [*INSTALLED_APPS[:-1], "benchtasks", INSTALLED_APPS[-1]]
 DRUMLINE_DURABLE = MODE == "ledger"
+DRUMLINE_KEEP_FINISHED = int(os.environ.get("BENCH_KEPT", "86400"))
 CELERY_WORKER_SEND_TASK_EVENTS = False
 # Only the modes with the longer backlog would replace their children within it.
 CELERY_WORKER_MAX_TASKS_PER_CHILD = None
