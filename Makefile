@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 INVENTORY ?= local
 INVENTORY_FILE = inventories/$(INVENTORY)/hosts.yml
-ROLE_SCENARIOS = $(filter-out default release supervisor,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
+ROLE_SCENARIOS = $(filter-out default release supervisor upgrade,$(notdir $(patsubst %/molecule.yml,%,$(wildcard tests/molecule/*/molecule.yml))))
 SIDE_BY_SIDE = --dist worksteal --numprocesses
 # Tests of real servers wait as much as they compute.
 PROCESSES = $(shell expr $$(nproc) + 1)
@@ -124,8 +124,9 @@ bench: bootstrap-bench ## Run the benchmarks against Celery without the ledger a
 	python -m bench $(ONLY)
 
 .PHONY: test-all
-test-all: test test-matrix faults test-browser ## And every fault of a release, the site on Debian 12 with plain Ansible and without systemd, two foreign projects, every role by itself on both, and a browser
+test-all: test test-matrix faults test-browser ## And every fault of a release, an upgrade, the site on Debian 12 with plain Ansible and without systemd, two foreign projects, every role by itself on both, and a browser
 	tests/molecule/run test release 13
+	tests/molecule/run test upgrade 13
 	ROTATION=all ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
 	tests/molecule/run test supervisor 13
 	pytest tests/projects/test_first_steps.py tests/projects/test_channels.py
