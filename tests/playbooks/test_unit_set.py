@@ -126,13 +126,13 @@ elif verb == "list-units":
             print(name, "loaded", unit["ActiveState"])
 elif verb in ("restart", "start"):
     for name in names:
-        drains = verb == "restart" and "Drains" in units[name]
-        units[name] |= {{"ActiveState": "deactivating", "Job": "7"}} if drains else {{
-            "ActiveState": "active", "ActiveEnterTimestampMonotonic": str(time.monotonic_ns() // 1000)
+        slow = [state for key, state in (("Drains", "deactivating"), ("Slow", "activating")) if key in units[name]]
+        units[name] |= {{"ActiveState": slow[0], "Job": "7"}} if slow and verb == "restart" else {{
+            "ActiveState": "active", "Job": "0", "ActiveEnterTimestampMonotonic": str(time.monotonic_ns() // 1000)
         }}
         (here / "units" / name).write_text("\\n".join(f"{{k}}={{v}}" for k, v in units[name].items()))
     # What `timeout` answers when it had to end the call.
-    sys.exit(124 if any(unit["ActiveState"] == "deactivating" for unit in units.values()) else 0)
+    sys.exit(124 if any(units[name]["ActiveState"] != "active" for name in names) else 0)
 elif verb in ("is-enabled", "is-active"):
     print({{"is-enabled": "enabled", "is-active": "active"}}[verb])
 """
@@ -270,6 +270,18 @@ def test_an_instance_that_drains_for_long_is_left_to_it_while_its_stand_in_consu
         "start drumline-worker@low-0.service",
         "restart drumline-worker@low-2.service",
     ]
+
+
+def test_an_instance_that_drains_while_others_of_its_wave_still_start_is_left_to_it_too(systemd: Systemd) -> None:
+    high, low = "drumline-worker@high-1.service", "drumline-worker@low-1.service"
+    systemd.unit("drumline-worker@low-0.service", ActiveState="inactive")
+    systemd.unit(high, Slow="yes", ExecMainStartTimestampMonotonic="1")
+    systemd.unit(low, Drains="yes", ExecMainStartTimestampMonotonic="1")
+
+    answer = systemd.bring(waves=[[high, low]], stand_ins=LOW, patience=1)
+
+    assert answer.get("draining") == [low], answer
+    assert sorted(answer["restarted"]) == [high, "drumline-worker@low-0.service"]
 
 
 def test_an_instance_that_drains_already_is_not_waited_for_again(systemd: Systemd) -> None:

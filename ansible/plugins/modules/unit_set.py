@@ -263,13 +263,15 @@ def _is_draining(unit: dict[str, str]) -> bool:
 def _bring_up(units: Units, wave: list[str], stand_ins: dict[str, str], patience: int) -> list[str]:
     """Restart units; return those of them that still drain after `patience` seconds and have a stand-in."""
     limit = patience if stand_ins.keys() & set(wave) else 0
+    draining: list[str] = []
     verb, awaited = "restart", wave
     while awaited:
-        if units.wait(limit, verb, *awaited):
-            return []
+        is_done = units.wait(limit, verb, *awaited)
         now = units.show(wave)
+        # Also when the others are done: they may have taken longer than one that drains was waited for.
         draining = [name for name in wave if _is_draining(now[name]) and name in stand_ins]
-        verb, awaited = "start", [name for name in wave if _has_job(now[name]) and name not in draining]
+        left = [name for name in wave if _has_job(now[name]) and name not in draining]
+        verb, awaited = "start", [] if is_done else left
     return draining
 
 
