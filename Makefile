@@ -126,6 +126,7 @@ bench: bootstrap-bench ## Run the benchmarks against Celery without the ledger a
 .PHONY: test-all
 test-all: test test-matrix faults test-browser ## And every fault of a release, an upgrade, the site on Debian 12 with plain Ansible and without systemd, two foreign projects, every role by itself on both, and a browser
 	tests/molecule/run test release 13
+	ANSIBLE_STRATEGY=linear tests/molecule/run test release 12
 	tests/molecule/run test upgrade 13
 	ROTATION=all ANSIBLE_STRATEGY=linear tests/molecule/run test default 12
 	tests/molecule/run test supervisor 13
