@@ -263,16 +263,16 @@ def _is_draining(unit: dict[str, str]) -> bool:
 def _bring_up(units: Units, wave: list[str], stand_ins: dict[str, str], patience: int) -> list[str]:
     """Restart units; return those of them that still drain after `patience` seconds and have a stand-in."""
     limit = patience if stand_ins.keys() & set(wave) else 0
-    draining: list[str] = []
-    verb, awaited = "restart", wave
-    while awaited:
-        is_done = units.wait(limit, verb, *awaited)
+    if units.wait(limit, "restart", *wave):
+        return []
+    is_done = False
+    while True:
         now = units.show(wave)
-        # Also when the others are done: they may have taken longer than one that drains was waited for.
         draining = [name for name in wave if _is_draining(now[name]) and name in stand_ins]
-        left = [name for name in wave if _has_job(now[name]) and name not in draining]
-        verb, awaited = "start", [] if is_done else left
-    return draining
+        awaited = [name for name in wave if _has_job(now[name]) and name not in draining]
+        if is_done or not awaited:
+            return draining
+        is_done = units.wait(limit, "start", *awaited)
 
 
 def _stand_in(module: AnsibleModule, units: Units, draining: list[str]) -> list[str]:
