@@ -131,6 +131,11 @@ elif verb in ("restart", "start"):
             "ActiveState": "active", "Job": "0", "ActiveEnterTimestampMonotonic": str(time.monotonic_ns() // 1000)
         }}
         (here / "units" / name).write_text("\\n".join(f"{{k}}={{v}}" for k, v in units[name].items()))
+    # One with a short task has ended it by now, and starts.
+    for name, unit in units.items():
+        if verb == "start" and unit["ActiveState"] == "deactivating" and "Short" in unit:
+            unit |= {{"ActiveState": "activating", "Job": "7"}}
+            (here / "units" / name).write_text("\\n".join(f"{{k}}={{v}}" for k, v in unit.items()))
     # What `timeout` answers when it had to end the call.
     sys.exit(124 if any(units[name]["ActiveState"] != "active" for name in names) else 0)
 elif verb in ("is-enabled", "is-active"):
@@ -282,6 +287,18 @@ def test_an_instance_that_drains_while_others_of_its_wave_still_start_is_left_to
 
     assert answer.get("draining") == [low], answer
     assert sorted(answer["restarted"]) == [high, "drumline-worker@low-0.service"]
+
+
+def test_an_instance_that_has_drained_while_others_of_its_wave_start_is_waited_for(systemd: Systemd) -> None:
+    high, low = "drumline-worker@high-1.service", "drumline-worker@low-1.service"
+    systemd.unit("drumline-worker@low-0.service", ActiveState="inactive")
+    systemd.unit(high, Slow="yes", ExecMainStartTimestampMonotonic="1")
+    systemd.unit(low, Drains="yes", Short="yes", ExecMainStartTimestampMonotonic="1")
+
+    answer = systemd.bring(waves=[[high, low]], stand_ins=LOW, patience=1)
+
+    assert answer.get("draining") == [], answer
+    assert sorted(answer["restarted"]) == [high, low]
 
 
 def test_an_instance_that_drains_already_is_not_waited_for_again(systemd: Systemd) -> None:

@@ -265,14 +265,14 @@ def _bring_up(units: Units, wave: list[str], stand_ins: dict[str, str], patience
     limit = patience if stand_ins.keys() & set(wave) else 0
     if units.wait(limit, "restart", *wave):
         return []
-    is_done = False
     while True:
         now = units.show(wave)
         draining = [name for name in wave if _is_draining(now[name]) and name in stand_ins]
         awaited = [name for name in wave if _has_job(now[name]) and name not in draining]
-        if is_done or not awaited:
+        if not awaited:
             return draining
-        is_done = units.wait(limit, "start", *awaited)
+        # One that has drained meanwhile starts, and is waited for in the next round.
+        units.wait(limit, "start", *awaited)
 
 
 def _stand_in(module: AnsibleModule, units: Units, draining: list[str]) -> list[str]:
