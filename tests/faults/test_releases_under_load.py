@@ -12,7 +12,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pytest
 
+from tests.support.consumers import END, WATCH, looks
 from tests.support.on_host import inventory_of, last_line, run_site, state
 from tests.support.paths import PROJECT
-from tests.support.source import ENDS_AT_ONCE, copy_source
+from tests.support.source import ENDS_AT_ONCE, allow_pings_of, copy_source
 from tests.support.visitors import Visit, Visitors
 from tests.support.waiting import wait_until
 
@@ -40,13 +40,9 @@ RATE = 20
 # Seconds of a task of each queue, and seconds between two of them.
 LONG = 180 if ALL else 30
 TASKS = {"high": (0.01, 0.2), "default": (5, 4), "low": (LONG, 1.5 * LONG / 2)}
-# Seconds between two looks at the workers; of a second without one at least one look tells.
-LOOK = 0.4
 STEPS = (
     ["deploy", "deploy", "rollback", "deploy", "deploy", "rollback", "deploy"] if ALL else ["deploy", "bad", "rollback"]
 )
-# Where the application may write, and root removes.
-END = "/var/lib/drumline/load-end"
 SEND = f"""
 import json, os, time
 from drumline.tasks import ping
@@ -66,18 +62,6 @@ from drumline.models import DurableTask
 rows = DurableTask.objects.filter(id__in=sys.stdin.read().split())
 print(json.dumps([[str(row.id), DurableTask.State(row.state).name, row.attempt] for row in rows]))
 """
-WATCH = f"""
-import json, os, subprocess, time
-looks = []
-while not os.path.exists("{END}"):
-    at = time.time()
-    shown = subprocess.run(
-        ["systemctl", "show", "--property=Id,ActiveState", "drumline-worker@*"], capture_output=True, text=True
-    ).stdout
-    looks.append([at, shown])
-    time.sleep(max(0, at + {LOOK} - time.time()))
-print(json.dumps(looks))
-"""
 
 
 class Work:
@@ -86,7 +70,7 @@ class Work:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.sent: list[str] = []
-        self.looks: list[tuple[float, dict[str, int]]] = []
+        self.looks: list[tuple[float, Counter[str]]] = []
 
     def __enter__(self) -> Self:
         self.host.check_output(f"rm -f {END}")
@@ -99,9 +83,7 @@ class Work:
     def __exit__(self, *_: object) -> None:
         self.host.check_output(f"touch {END}")
         self.sent = json.loads(self.sending.result())
-        for at, shown in json.loads(self.watching.result()):
-            active = "".join(block for block in shown.split("\n\n") if "ActiveState=active" in block)
-            self.looks.append((at, Counter(re.findall(r"Id=drumline-worker@(\w+)-\d+\.service", active))))
+        self.looks = looks(self.watching.result())
         self.pool.shutdown()
         self.host.check_output(f"rm -f {END}")
 
@@ -151,11 +133,7 @@ def source(tmp_path: Path) -> Callable[[str], Path]:
         folder.mkdir()
         copy_source(folder)
         (folder / "app" / "another").write_text(f"{name}\n")
-        # ping keeps a worker busy for half a minute at most.
-        tasks = folder / "drumline/src/drumline/tasks.py"
-        tasks.write_text(
-            re.sub(r"^LONGEST_SECONDS = .*$", f"LONGEST_SECONDS = {LONG}.0", tasks.read_text(), flags=re.MULTILINE)
-        )
+        allow_pings_of(LONG, folder)
         if name.startswith("bad"):
             celery = folder / "app/config/celery.py"
             celery.write_text(celery.read_text() + ENDS_AT_ONCE)

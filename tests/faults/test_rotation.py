@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
-import re
 import secrets
 import threading
 import time
@@ -22,7 +21,7 @@ import pytest
 
 from tests.support import paths
 from tests.support.on_host import inventory_of, last_line, run_site
-from tests.support.source import copy_source
+from tests.support.source import allow_pings_of, copy_source
 from tests.support.visitors import Visitors
 from tests.support.waiting import wait_until
 
@@ -165,11 +164,7 @@ def test_a_worker_that_drains_keeps_its_passwords_until_its_task_has_ended_and_t
 ) -> None:
     folder = inventory_of(request.config) / "secrets"
     source = copy_source(tmp_path)
-    tasks = source / "drumline/src/drumline/tasks.py"
-    # ping keeps a worker busy for half a minute at most.
-    tasks.write_text(
-        re.sub(r"^LONGEST_SECONDS = .*$", f"LONGEST_SECONDS = {LONG}.0", tasks.read_text(), flags=re.MULTILINE)
-    )
+    allow_pings_of(LONG, source)
     options = f"--extra-vars={json.dumps({'app_source': str(source), 'app_drain_patience': 3})}"
     site(folder.parent, options)
     former, former_login = (folder / "postgresql_password").read_text().strip(), login(host)

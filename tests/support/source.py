@@ -1,5 +1,6 @@
 """The source of another release: what an artefact is made of, to be changed by a test."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -25,3 +26,10 @@ def copy_source(to: Path) -> Path:
     for name in ("pyproject.toml", "uv.lock"):
         shutil.copy(PROJECT / name, to)
     return to
+
+
+def allow_pings_of(seconds: float, source: Path) -> None:
+    """Have a copy's ping keep a worker busy for so long, and not for half a minute at most."""
+    tasks = source / "drumline/src/drumline/tasks.py"
+    longest = f"LONGEST_SECONDS = {seconds:.1f}"
+    tasks.write_text(re.sub(r"^LONGEST_SECONDS = .*$", longest, tasks.read_text(), flags=re.MULTILINE))

@@ -16,8 +16,8 @@ description:
   - Waves are restarted one after the other, the units of one wave together, and each wave must be active
     before the next begins. That is what keeps a queue served - put its instances in different waves.
   - Each restarted unit must stay up on the same main process while the waves after it are restarted, and until the last one
-    has been up for I(settle) seconds and the first for I(watch) seconds; a unit of I(steady) must keep its child processes as well, since gunicorn replaces
-    those that crash and stays up itself. A later call waits for that with I(restarted), beside what happens meanwhile.
+    has been up for I(settle) seconds and the first for I(watch) seconds; a unit of I(steady) must keep its child processes as
+    well, since gunicorn replaces those that crash and stays up itself. A later call waits for that with I(restarted), beside what happens meanwhile.
   - Units that match I(owned) and are in no wave and not in I(enabled) are stopped, as their own definition says, and
     disabled. Their files must still be there - ExecStop reads the environment files too.
 options:

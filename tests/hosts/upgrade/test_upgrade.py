@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 
+from tests.support.consumers import END, WATCH, looks
 from tests.support.on_host import inventory_of, last_line, run_site
 from tests.support.paths import PROJECT
 from tests.support.source import copy_source
@@ -44,7 +45,6 @@ def work(seconds):
 LONG = 60
 # Seconds of a task of each queue, and seconds between two of them.
 TASKS = {"high": (0.01, 0.5), "default": (5, 4), "low": (LONG, 45)}
-END = "/var/lib/drumline/load-end"
 # What is sent is on record before the next is sent. Each process sends for some seconds, as a request would: none outlives
 # the password that it has.
 SENT = "/var/lib/drumline/load-sent"
@@ -86,19 +86,6 @@ from drumline.models import DurableTask
 sent = open("{SENT}").read().split()
 rows = DurableTask.objects.filter(id__in=sent).exclude(attempt=1)
 print(json.dumps([[str(row.id), row.queue, row.history] for row in rows]))
-"""
-LOOK = 0.4
-WATCH = f"""
-import json, os, subprocess, time
-looks = []
-while not os.path.exists("{END}"):
-    at = time.time()
-    shown = subprocess.run(
-        ["systemctl", "show", "--property=Id,ActiveState", "drumline-worker@*"], capture_output=True, text=True
-    ).stdout
-    looks.append([at, shown])
-    time.sleep(max(0, at + {LOOK} - time.time()))
-print(json.dumps(looks))
 """
 
 
@@ -199,9 +186,7 @@ class Load:
         assert sent.rc == 0, f"what sends tasks has ended: {sent.stderr[-3000:]}"
         lines = self.host.check_output(f"cat {REFUSED}").splitlines()
         self.refused = [Refused(*json.loads(line)) for line in lines]
-        for at, shown in json.loads(self.watching.result()):
-            active = "".join(block for block in shown.split("\n\n") if "ActiveState=active" in block)
-            self.looks.append((at, Counter(re.findall(r"Id=drumline-worker@(\w+)-\d+\.service", active))))
+        self.looks = looks(self.watching.result())
         self.pool.shutdown()
         self.host.check_output(f"rm -f {END}")
 
