@@ -2,13 +2,12 @@
 
     pytest tests/faults/test_bad_releases.py --hosts=ssh://drumline-local --ssh-config=build/ssh/config --sudo
 
-BAD_RELEASES=all tries every one; without it only the first, since each takes a minute or two.
+Each takes a minute or two.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -26,9 +25,6 @@ from tests.support.source import ENDS_AT_ONCE, copy_source
 
 if TYPE_CHECKING:
     from testinfra.host import Host
-
-# The playbooks under test, which are those of this checkout.
-ANSIBLE = Path(os.environ.get("BAD_RELEASES_ANSIBLE", paths.ANSIBLE))
 
 ENDS_SOON = "\nimport os, threading\nthreading.Timer(5, os._exit, (1,)).start()\n"
 WORKER_ENDS_SOON = """
@@ -132,8 +128,6 @@ RELEASES = {
         {"app_breaking_migrations": "refuse"},
     ),
 }
-ALL = os.environ.get("BAD_RELEASES") == "all"
-CHOSEN = RELEASES if ALL else dict(list(RELEASES.items())[:1])
 
 SEND = """
 from drumline.tasks import ping
@@ -164,7 +158,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def model() -> dict[str, Any]:
     """The process model as it is shipped."""
-    loaded: dict[str, Any] = yaml.safe_load((ANSIBLE / "group_vars/all/processes.yml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load((paths.ANSIBLE / "group_vars/all/processes.yml").read_text())
     return loaded
 
 
@@ -182,10 +176,10 @@ def without_group(name: str, node: Any) -> Any:
 
 def deploy(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run site.yml, as far as it deploys."""
-    return run_site(inventory, *(options or ["--tags=app_release,app_services"]), ansible=ANSIBLE)
+    return run_site(inventory, *(options or ["--tags=app_release,app_services"]))
 
 
-@pytest.mark.parametrize("bad", CHOSEN.values(), ids=CHOSEN.keys())
+@pytest.mark.parametrize("bad", RELEASES.values(), ids=RELEASES.keys())
 def test_a_bad_release_is_refused_and_what_ran_before_runs_on(
     host: Host, inventory: Path, source: Path, bad: Bad
 ) -> None:
@@ -204,7 +198,6 @@ def test_a_bad_release_is_refused_and_what_ran_before_runs_on(
     assert host.check_output(f"python3 -c '{READY}'") == "200"
 
 
-@pytest.mark.skipif(not ALL, reason="it takes a minute; BAD_RELEASES=all runs it")
 def test_what_a_host_no_longer_runs_is_drained_and_then_forgotten(
     host: Host, inventory: Path, model: dict[str, Any]
 ) -> None:
@@ -235,7 +228,6 @@ def test_what_a_host_no_longer_runs_is_drained_and_then_forgotten(
     assert restored.returncode == 0, restored.stdout[-4000:]
 
 
-@pytest.mark.skipif(not ALL, reason="it takes a minute; BAD_RELEASES=all runs it")
 def test_a_host_that_leaves_group_web_has_no_web_server_any_more(host: Host, inventory: Path) -> None:
     try:
         # Beside the other one, since it names files by their place.
@@ -255,7 +247,6 @@ def test_a_host_that_leaves_group_web_has_no_web_server_any_more(host: Host, inv
     assert host.check_output(f"python3 -c '{READY}'") == "200"
 
 
-@pytest.mark.skipif(not ALL, reason="it takes half a minute; BAD_RELEASES=all runs it")
 def test_a_queue_that_tasks_are_sent_to_does_not_leave_the_process_model(
     host: Host, inventory: Path, model: dict[str, Any]
 ) -> None:
@@ -270,7 +261,6 @@ def test_a_queue_that_tasks_are_sent_to_does_not_leave_the_process_model(
     assert state(host) == before
 
 
-@pytest.mark.skipif(not ALL, reason="it takes half a minute; BAD_RELEASES=all runs it")
 def test_of_two_deploys_at_once_one_is_refused_and_learns_who_is_at_it(
     host: Host, inventory: Path, source: Path
 ) -> None:
@@ -314,7 +304,6 @@ def small_disk(host: Host) -> Iterator[None]:
     host.check_output(UNMOUNT)
 
 
-@pytest.mark.skipif(not ALL, reason="it takes some minutes; BAD_RELEASES=all runs it")
 @pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_is_named_whichever_step_it_stops_and_the_next_deploy_works_once_there_is_room(
     host: Host, inventory: Path, source: Path

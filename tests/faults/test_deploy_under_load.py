@@ -1,23 +1,20 @@
 """A release is deployed while twenty visitors come each second: none fails, and none waits much longer than before.
 
-    DEPLOY_LOAD=all pytest tests/faults/test_deploy_under_load.py --hosts=ssh://drumline-local \
+    pytest tests/faults/test_deploy_under_load.py --hosts=ssh://drumline-local \
         --ssh-config=build/ssh/config --sudo
 
-It measures, so it wants a machine with nothing else to do, and runs with DEPLOY_LOAD=all only. The table is printed, and
-written to build/deploy-under-load.json.
+It measures, so it wants a machine with nothing else to do. The table is printed, and written to
+build/deploy-under-load.json.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import pytest
 
 from tests.support.on_host import inventory_of, run_site
 from tests.support.paths import PROJECT
@@ -25,9 +22,8 @@ from tests.support.source import copy_source
 from tests.support.visitors import Visit, Visitors
 
 if TYPE_CHECKING:
+    import pytest
     from testinfra.host import Host
-
-pytestmark = pytest.mark.skipif(os.environ.get("DEPLOY_LOAD") != "all", reason="it measures; DEPLOY_LOAD=all runs it")
 
 RATE = 20
 BEFORE_SECONDS = 60

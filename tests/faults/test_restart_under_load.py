@@ -6,8 +6,9 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from tests.support.on_host import last_line
+from tests.support.on_host import last_line, properties
 from tests.support.visitors import Visitors
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -87,3 +88,20 @@ def test_a_stopped_application_stays_stopped_when_somebody_comes(host: Host) -> 
         assert host.run("systemctl is-active drumline-web@1.service").stdout.strip() != "active"
     finally:
         host.check_output("systemctl start drumline.target")
+
+
+def test_a_stand_in_that_is_relieved_before_it_is_ready_has_not_failed(host: Host) -> None:
+    stand_in = "drumline-worker@low-0.service"
+    instances = host.check_output(
+        "systemctl list-units --plain --no-legend --state=active 'drumline-worker@low-*.service' | wc -l"
+    )
+    host.check_output(f"systemctl start --no-block {stand_in}")
+
+    host.check_output(f"/usr/local/libexec/drumline-relieve drumline-worker@low {instances}")
+
+    wait_until(
+        lambda: host.run(f"systemctl is-active {stand_in}").stdout.strip() in ("inactive", "failed"),
+        "the stand-in has ended",
+    )
+    ended = properties(host, [stand_in], "ActiveState", "Result")[stand_in]
+    assert (ended["ActiveState"], ended["Result"]) == ("inactive", "success")

@@ -1,12 +1,11 @@
 """Back to the release before: refused with the reason while something stands in the way, then one command.
 
-BAD_RELEASES=all pytest tests/faults/test_rollback.py --hosts=ssh://drumline-local --ssh-config=build/ssh/config --sudo
+pytest tests/faults/test_rollback.py --hosts=ssh://drumline-local --ssh-config=build/ssh/config --sudo
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +19,6 @@ from tests.support.source import copy_source
 
 if TYPE_CHECKING:
     from testinfra.host import Host
-
-pytestmark = pytest.mark.skipif(
-    os.environ.get("BAD_RELEASES") != "all", reason="it takes some minutes; BAD_RELEASES=all runs it"
-)
 
 TASK = """
 

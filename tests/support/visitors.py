@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import uuid
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-# Each comes at its time whatever became of those before, on the host itself, until the file is there and so many have come.
+# Each comes at its time whatever became of those before, until the file is there and so many have come.
 # The certificate is checked elsewhere.
 VISIT = """
 import concurrent.futures, http.client, json, os, ssl, sys, time
-end, rate, least, cookie, *paths = sys.argv[1:]
+end, address, rate, least, cookie, *paths = sys.argv[1:]
 rate, least = int(rate), int(least)
 def visit(path):
     at = time.time()
-    connection = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context(), timeout=60)
+    connection = http.client.HTTPSConnection(address, context=ssl._create_unverified_context(), timeout=60)
     try:
-        connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
+        connection.request("GET", path, headers={"Host": "127.0.0.1"} | ({"Cookie": cookie} if cookie else {}))
         answer = connection.getresponse()
         status, text = answer.status, answer.read().decode(errors="replace")
     except OSError as error:
@@ -27,12 +28,11 @@ def visit(path):
     return path, at, time.time() - at, str(status), "" if status in (200, 302) else text[:400]
 began, visits = time.monotonic(), []
 with concurrent.futures.ThreadPoolExecutor(400) as pool:
-    while len(visits) < least or not os.path.exists(end) and len(visits) < rate * 900:
+    while len(visits) < least or not os.path.exists(end) and len(visits) < rate * 1800:
         visits.append(pool.submit(visit, paths[len(visits) % len(paths)]))
         time.sleep(max(0, began + len(visits) / rate - time.monotonic()))
 print(json.dumps([visit.result() for visit in visits]))
 """
-END = "/run/visits-end"
 
 
 class Visit(NamedTuple):
@@ -49,20 +49,26 @@ class Visit(NamedTuple):
 
 
 class Visitors:
-    """Visitors at a rate a second, while the `with` block runs and at least `least` of them; then `visits` is how they fared."""
+    """Visitors at a rate a second, while the `with` block runs and at least `least` of them; then `visits` is how they fared.
 
-    def __init__(self, host: Host, *paths: str, rate: int, least: int = 0, cookie: str = "") -> None:
+    They come from `host`, which may be another than the one at `address`.
+    """
+
+    def __init__(
+        self, host: Host, *paths: str, rate: int, least: int = 0, cookie: str = "", address: str = "127.0.0.1"
+    ) -> None:
         self.host = host
-        self.command = f"python3 -c '{VISIT}' {END} {rate} {least} '{cookie}' {' '.join(paths)}"
+        self.end = f"/run/visits-end-{uuid.uuid4()}"
+        self.command = f"python3 -c '{VISIT}' {self.end} {address} {rate} {least} '{cookie}' {' '.join(paths)}"
         self.visits: list[Visit] = []
 
     def __enter__(self) -> Self:
-        self.host.check_output(f"rm -f {END}")
         self.pool = concurrent.futures.ThreadPoolExecutor()
         self.coming = self.pool.submit(self.host.check_output, self.command)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.host.check_output(f"touch {END}")
+        self.host.check_output(f"touch {self.end}")
         self.visits = [Visit(*visit) for visit in json.loads(self.coming.result())]
+        self.host.check_output(f"rm {self.end}")
         self.pool.shutdown()

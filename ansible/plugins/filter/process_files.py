@@ -132,6 +132,7 @@ def unit_files(
                 f"drumline-{kind}-instance.conf",
                 process=process,
                 relieve=relieve if process["stand_in"] else "",
+                success="" if process["number"] else "SIGKILL",
             )
             members = sum(1 for other in processes if other["kind"] == kind and other["numbers"]["key"] == queue)
             slice_ = {"numbers": process["numbers"], "instances": members}
