@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.paths import ANSIBLE
+from tests.support.paths import ANSIBLE, PROJECT
 
 _spec = importlib.util.spec_from_file_location("unit_set", ANSIBLE / "plugins" / "modules" / "unit_set.py")
 assert _spec
@@ -152,6 +152,8 @@ class Systemd:
         (folder / "fragment").touch()
         moment = time.time() - HOUR
         os.utime(folder / "fragment", (moment, moment))
+        self.changed = str(folder / "changed")
+        Path(self.changed).touch()
         for name, text in {
             "systemctl": SYSTEMCTL.format(python=sys.executable),
             "journalctl": "#!/bin/sh\necho its end",
@@ -178,7 +180,12 @@ class Systemd:
     def bring(self, **parameters: Any) -> dict[str, Any]:
         ran = subprocess.run(
             [sys.executable, str(ANSIBLE / "plugins/modules/unit_set.py")],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters | {"_ansible_tmpdir": str(self.folder)}}),
+            input=json.dumps(
+                {
+                    "ANSIBLE_MODULE_ARGS": {"held_back": str(self.folder / "held-back"), **parameters}
+                    | {"_ansible_tmpdir": str(self.folder)}
+                }
+            ),
             capture_output=True,
             text=True,
             check=False,
@@ -263,7 +270,7 @@ WAVES = [[name] for name in LOW]
 def test_an_instance_that_drains_for_long_is_left_to_it_while_its_stand_in_consumes(systemd: Systemd) -> None:
     systemd.unit("drumline-worker@low-0.service", ActiveState="inactive")
     for name in LOW:
-        systemd.unit(name, Drains="yes", ExecMainStartTimestampMonotonic="1")
+        systemd.unit(name, Drains="yes", FragmentPath=systemd.changed)
 
     answer = systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], stand_ins=LOW, patience=1)
 
@@ -280,8 +287,9 @@ def test_an_instance_that_drains_for_long_is_left_to_it_while_its_stand_in_consu
 def test_an_instance_that_drains_while_others_of_its_wave_still_start_is_left_to_it_too(systemd: Systemd) -> None:
     high, low = "drumline-worker@high-1.service", "drumline-worker@low-1.service"
     systemd.unit("drumline-worker@low-0.service", ActiveState="inactive")
-    systemd.unit(high, Slow="yes", ExecMainStartTimestampMonotonic="1")
-    systemd.unit(low, Drains="yes", ExecMainStartTimestampMonotonic="1")
+    systemd.unit("drumline-worker@low-2.service")
+    systemd.unit(high, Slow="yes", FragmentPath=systemd.changed)
+    systemd.unit(low, Drains="yes", FragmentPath=systemd.changed)
 
     answer = systemd.bring(waves=[[high, low]], stand_ins=LOW, patience=1)
 
@@ -292,8 +300,9 @@ def test_an_instance_that_drains_while_others_of_its_wave_still_start_is_left_to
 def test_an_instance_that_has_drained_while_others_of_its_wave_start_is_waited_for(systemd: Systemd) -> None:
     high, low = "drumline-worker@high-1.service", "drumline-worker@low-1.service"
     systemd.unit("drumline-worker@low-0.service", ActiveState="inactive")
-    systemd.unit(high, Slow="yes", ExecMainStartTimestampMonotonic="1")
-    systemd.unit(low, Drains="yes", Short="yes", ExecMainStartTimestampMonotonic="1")
+    systemd.unit("drumline-worker@low-2.service")
+    systemd.unit(high, Slow="yes", FragmentPath=systemd.changed)
+    systemd.unit(low, Drains="yes", Short="yes", FragmentPath=systemd.changed)
 
     answer = systemd.bring(waves=[[high, low]], stand_ins=LOW, patience=1)
 
@@ -311,6 +320,47 @@ def test_an_instance_that_drains_already_is_not_waited_for_again(systemd: System
 
     assert answer["draining"] == ["drumline-worker@low-1.service"], answer
     assert systemd.calls("restart", "start", "stop") == []
+
+
+def test_the_last_that_consumes_is_left_as_it_is_while_all_others_drain(systemd: Systemd) -> None:
+    systemd.unit("drumline-worker@low-0.service", ActiveState="deactivating")
+    systemd.unit("drumline-worker@low-1.service", ActiveState="deactivating", Job="7")
+    systemd.unit("drumline-worker@low-2.service", FragmentPath=systemd.changed)
+
+    answer = systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], stand_ins=LOW, patience=1)
+
+    assert answer["draining"] == list(LOW), answer
+    assert systemd.calls("restart", "start", "stop") == []
+    assert [path.name for path in (systemd.folder / "held-back").iterdir()] == ["drumline-worker@low-2.service"]
+
+
+def test_what_is_held_back_is_where_an_instance_looks_for_it_as_it_comes_up() -> None:
+    folder = yaml.safe_load(unit_set.DOCUMENTATION)["options"]["held_back"]["default"]
+
+    assert f'in "{folder}/$1"' in (PROJECT / "systemd/drumline-relieve").read_text()
+
+
+def test_the_only_instance_of_a_queue_has_its_stand_in_before_it_restarts(systemd: Systemd) -> None:
+    only, stand_in = "drumline-worker@low-1.service", "drumline-worker@low-0.service"
+    systemd.unit(stand_in, ActiveState="inactive")
+    systemd.unit(only, FragmentPath=systemd.changed)
+
+    answer = systemd.bring(waves=[[only]], owned=["drumline-worker@*.service"], stand_ins={only: stand_in}, patience=1)
+
+    assert answer["draining"] == [], answer
+    assert systemd.calls("restart", "start") == [f"start {stand_in}", f"restart {only}"]
+
+
+def test_a_stand_in_that_is_up_from_an_earlier_deploy_restarts_too_where_another_instance_consumes(
+    systemd: Systemd,
+) -> None:
+    systemd.unit("drumline-worker@low-0.service", FragmentPath=systemd.changed)
+    systemd.unit("drumline-worker@low-1.service", ActiveState="deactivating", Job="7")
+    systemd.unit("drumline-worker@low-2.service")
+
+    systemd.bring(waves=WAVES, owned=["drumline-worker@*.service"], stand_ins=LOW, patience=1)
+
+    assert systemd.calls("restart", "start", "stop") == ["restart drumline-worker@low-0.service"]
 
 
 def test_a_stand_in_that_no_instance_needs_is_stopped_and_not_waited_for(systemd: Systemd) -> None:

@@ -53,9 +53,15 @@ options:
     description:
       - A stand-in unit for each unit that may drain for longer than anybody waits. When the unit still drains after
         I(patience) seconds, it is left to that; it starts again by itself afterwards. Its stand-in is started
-        meanwhile. One that no unit needs is stopped.
+        meanwhile. One that no unit needs is stopped, and a stale one that is needed is restarted.
+      - Units that share a stand-in serve the same. Where all but one of them drain, that one is left as it is, and is restarted
+        by drumline-relieve when another is up.
     type: dict
     default: {}
+  held_back:
+    description: Folder with a file for each unit that drumline-relieve is to restart.
+    type: str
+    default: /run/drumline-held-back
   patience:
     description: Seconds to wait for a unit that has a stand-in.
     type: int
@@ -86,7 +92,9 @@ EXAMPLES = """
 
 RETURN = """
 draining:
-  description: Units that still drain. Each starts again by itself when it has drained, and its stand-in is up meanwhile.
+  description:
+    - Units that still run what they were started from. Each starts again by itself, when it has drained or, where it alone serves,
+      as soon as another unit does.
   type: list
   returned: always
 changed: {description: Whether anything was restarted, stopped or enabled., type: bool, returned: always}
@@ -105,6 +113,7 @@ import os
 import pwd
 import stat
 import time
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -114,6 +123,7 @@ _PROPERTIES = (
 )
 # Of a unit that is stopped for good, "failed" may be how a start that never ended is seen.
 _UP = "active,activating,reloading,deactivating,failed"
+_DOWN = ("inactive", "failed")
 _JOURNAL_LINES = "20"
 # How `timeout` ends when the time is over.
 _TIMED_OUT = 124
@@ -278,27 +288,84 @@ def _bring_up(units: Units, wave: list[str], stand_ins: dict[str, str], patience
 def _stand_in(module: AnsibleModule, units: Units, draining: list[str]) -> list[str]:
     """Start the stand-ins of what drains; return them. One that is up or drains is let be: it has work of its own."""
     names = sorted({module.params["stand_ins"][name] for name in draining})
-    down = [name for name in names if units.show([name])[name]["ActiveState"] in ("inactive", "failed")]
+    down = [name for name in names if units.show([name])[name]["ActiveState"] in _DOWN]
     if down:
-        since = time.time()
-        units.run("reset-failed", *down, check=False)
-        units.run("start", *down, check=False)
-        # One that stops has been relieved: the instances are back already.
-        failed = [name for name, unit in units.show(down).items() if unit["ActiveState"] in ("activating", "failed")]
-        if failed:
-            _fail(module, dict.fromkeys(failed, "did not become active"), since)
+        _start(module, units, down, time.time())
     return down
+
+
+def _start(module: AnsibleModule, units: Units, stand_ins: list[str], since: float) -> None:
+    units.run("reset-failed", *stand_ins, check=False)
+    units.run("start", *stand_ins, check=False)
+    # One that stops has been relieved: the instances are back already.
+    failed = [name for name, unit in units.show(stand_ins).items() if unit["ActiveState"] in ("activating", "failed")]
+    if failed:
+        _fail(module, dict.fromkeys(failed, "did not become active"), since)
+
+
+def _hold_back(module: AnsibleModule, units: Units, due: list[str], since: float) -> tuple[list[str], list[str]]:
+    """Return those of the units that alone serve what they serve, and the stand-ins that were started for others."""
+    stand_ins = module.params["stand_ins"]
+    held: list[str] = []
+    begun: list[str] = []
+    marks = Path(module.params["held_back"])
+    _let_go(marks, due)
+    for stand_in in sorted({stand_ins.get(name, name) for name in due} & set(stand_ins.values())):
+        serving = [stand_in, *(name for name, other in stand_ins.items() if other == stand_in)]
+        while True:
+            now = units.show(serving)
+            up = {name for name, unit in now.items() if unit["ActiveState"] == "active"}
+            starting = [name for name, unit in now.items() if unit["ActiveState"] == "activating" and _has_job(unit)]
+            if not up or up - set(due):
+                # What was up has another beside it, which may have come up just now.
+                _let_go(marks, [name for name in held if name in serving])
+                held = [name for name in held if name not in serving]
+                break
+            if starting:
+                units.wait(0, "start", *starting)
+            elif now[stand_in]["ActiveState"] in _DOWN:
+                _start(module, units, [stand_in], since)
+                begun.append(stand_in)
+            elif up <= set(held):
+                break
+            else:
+                # Looked at once more: what comes up from now on finds that it is to restart them.
+                held += sorted(up)
+                marks.mkdir(exist_ok=True)
+                for name in up:
+                    (marks / name).touch()
+    return held, begun
+
+
+def _let_go(marks: Path, names: list[str]) -> None:
+    for name in names:
+        (marks / name).unlink(missing_ok=True)
+
+
+def _renew_stand_ins(
+    module: AnsibleModule, units: Units, needed: set[str], since: float
+) -> tuple[list[str], list[str]]:
+    """Restart stand-ins that are stale while others serve, without waiting; return those that alone serve, and the restarted."""
+    shown = units.show(sorted(needed)) if needed else {}
+    stale = [name for name, unit in shown.items() if unit["ActiveState"] == "active" and _stale(unit)]
+    held, _ = _hold_back(module, units, stale, since)
+    renewed = [name for name in stale if name not in held]
+    if renewed:
+        units.run("restart", "--no-block", *renewed)
+    return held, renewed
 
 
 def _restart(
     module: AnsibleModule, units: Units, due: list[str], draining: list[str], seen: dict[str, Processes]
 ) -> tuple[dict[str, Processes], list[str], list[str]]:
-    """Restart what is due, wave by wave; return what was started, which stand-ins were, and what drains."""
+    """Restart what is due, wave by wave; return what was started, which stand-ins were, and what runs on as it is."""
     since, stand_ins, steady = time.time(), module.params["stand_ins"], module.params["steady"]
     if seen:
         since -= _RECENT
     started = dict(seen)
     beside = _stand_in(module, units, draining)
+    behind, renewed = _renew_stand_ins(module, units, {stand_ins[name] for name in draining} - set(beside), since)
+    beside += renewed
     for wave in module.params["waves"]:
         wanted = [name for name in wave if name in due]
         if not wanted:
@@ -306,6 +373,11 @@ def _restart(
         # What runs is not given up for what has not held for as long as the waves before.
         if fallen := _fallen(units, started, steady):
             _fail(module, fallen, since)
+        held, begun = _hold_back(module, units, wanted, since)
+        behind, beside = behind + held, beside + begun
+        wanted = [name for name in wanted if name not in held]
+        if not wanted:
+            continue
         units.run("reset-failed", *wanted, check=False)
         slow = _bring_up(units, wanted, stand_ins, module.params["patience"])
         draining = draining + slow
@@ -317,7 +389,7 @@ def _restart(
         started |= _processes(units, [name for name in wanted if name not in slow], steady)
     if started and (fallen := _settle(units, started, steady, module.params["settle"], module.params["watch"])):
         _fail(module, fallen, since)
-    return started, beside, draining
+    return started, beside, draining + behind
 
 
 def _fail(module: AnsibleModule, failed: dict[str, str], since: float) -> None:
@@ -346,6 +418,7 @@ def main() -> None:
             "restart": {"type": "list", "elements": "str", "default": []},
             "stand_ins": {"type": "dict", "default": {}},
             "patience": {"type": "int", "default": 0},
+            "held_back": {"type": "str", "default": "/run/drumline-held-back"},
             "restarted": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -381,7 +454,7 @@ def main() -> None:
     if not module.check_mode:
         started, beside, draining = _restart(module, units, due, draining, seen)
         due = [*(name for name in started if name not in seen), *beside]
-        idle = up & set(stand_ins.values()) - {stand_ins[name] for name in draining}
+        idle = up & set(stand_ins.values()) - {stand_ins.get(name) for name in draining}
         if idle:
             units.run("stop", "--no-block", *sorted(idle))
         if leftover:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 
-from tests.support.consumers import END, WATCH, looks
+from tests.support.consumers import Consumers
 from tests.support.on_host import inventory_of, last_line, run_site
 from tests.support.paths import PROJECT
 from tests.support.source import copy_source
@@ -49,6 +49,7 @@ TASKS = {"high": (0.01, 0.5), "default": (5, 4), "low": (LONG, 45)}
 # the password that it has.
 SENT = "/var/lib/drumline/load-sent"
 REFUSED = "/var/lib/drumline/load-refused"
+END = "/var/lib/drumline/load-end"
 SEND = f"""
 import json, os, time
 from django.db import connection
@@ -164,20 +165,19 @@ class Earlier:
 
 
 class Load:
-    """Tasks that are sent, and looks at who consumes them, while the `with` block runs."""
+    """Tasks that are sent, and who consumes them, while the `with` block runs."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.refused: list[Refused] = []
-        self.looks: list[tuple[float, Counter[str]]] = []
 
     def __enter__(self) -> Self:
         records = f"for at in {SENT} {REFUSED}; do install -o drumline -m 0644 /dev/null $at; done"
         self.host.check_output(f"rm -f {END} && {records}")
+        self.consumers = Consumers(self.host)
         self.pool = concurrent.futures.ThreadPoolExecutor()
         loop = f"until [ -e {END} ]; do drumline-manage shell --command='{SEND}' || exit; done"
         self.sending = self.pool.submit(self.host.run, loop)
-        self.watching = self.pool.submit(self.host.check_output, f"python3 -c '{WATCH}'")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,7 +186,6 @@ class Load:
         assert sent.rc == 0, f"what sends tasks has ended: {sent.stderr[-3000:]}"
         lines = self.host.check_output(f"cat {REFUSED}").splitlines()
         self.refused = [Refused(*json.loads(line)) for line in lines]
-        self.looks = looks(self.watching.result())
         self.pool.shutdown()
         self.host.check_output(f"rm -f {END}")
 
@@ -227,8 +226,7 @@ def test_a_host_of_an_earlier_version_comes_to_this_one_and_no_request_fails_and
         seconds=4 * LONG,
         pause=5,
     )
-    alone = [(at, queue) for at, found in load.looks for queue in TASKS if not found[queue]]
-    assert alone == [], f"{Counter(queue for _, queue in alone)} looks found no consumer: {alone[:5]}"
+    assert load.consumers.alone(TASKS) == []
 
     # docs/upgrading.md names these exceptions.
     away = {server: restarts(host, server, began) for server in SERVERS}
