@@ -79,7 +79,15 @@ def test_it_is_ready_when_a_worker_process_has_imported_the_application_and_not_
         web.end()
 
 
-@pytest.mark.parametrize("fault", ["import no_such_module", "raise RuntimeError('no')", "def broken("])
+# URLs are loaded before anybody asks for one.
+NO_URLS = """
+from django.conf import settings
+settings.configure(ROOT_URLCONF="no_such_urls")
+application = print
+"""
+
+
+@pytest.mark.parametrize("fault", ["import no_such_module", "raise RuntimeError('no')", "def broken(", NO_URLS])
 def test_a_release_that_cannot_be_imported_is_never_ready(tmp_path: Path, fault: str) -> None:
     web = Web(tmp_path, fault)
     try:

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
+from django.template import engines
+from django.urls import get_resolver
 from gunicorn import systemd
 
 
@@ -60,7 +62,13 @@ def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
 
 
 def post_worker_init(worker: Any) -> None:
-    """Say READY from a worker that has imported the application and is about to answer."""
+    """Say READY from a worker that has imported the application and is about to answer.
+
+    Django loads URLs and template engines with the first request, for which a visitor would wait.
+    """
+    if settings.configured:
+        get_resolver().url_patterns  # noqa: B018  a property that loads
+        engines.all()
     if _notify_socket:
         os.environ["NOTIFY_SOCKET"] = _notify_socket
         systemd.sd_notify("READY=1\nSTATUS=A worker process answers", worker.log, unset_environment=True)
