@@ -105,3 +105,20 @@ def test_a_stand_in_that_is_relieved_before_it_is_ready_has_not_failed(host: Hos
     )
     ended = properties(host, [stand_in], "ActiveState", "Result")[stand_in]
     assert (ended["ActiveState"], ended["Result"]) == ("inactive", "success")
+
+
+def test_what_a_deploy_held_back_is_restarted_as_another_instance_of_its_queue_comes_up(host: Host) -> None:
+    first, held_back = "drumline-worker@low-1.service", "drumline-worker@low-2.service"
+    mark = f"/run/drumline-held-back/{held_back}"
+
+    def worker() -> dict[str, str]:
+        return properties(host, [held_back], "ActiveState", "MainPID")[held_back]
+
+    before = worker()
+    host.check_output(f"install -D /dev/null {mark}")
+
+    host.check_output(f"systemctl restart {first}")
+
+    wait_until(lambda: worker()["MainPID"] not in ("0", before["MainPID"]), "it has restarted", seconds=60)
+    wait_until(lambda: worker()["ActiveState"] == "active", "it is up", seconds=60)
+    assert not host.file(mark).exists
