@@ -95,7 +95,7 @@ class Work:
     def starts(self) -> Counter[str]:
         """How often each task was started, as the workers' journals say."""
         lines = self.host.check_output(
-            f"journalctl --unit='drumline-worker@*' --since=@{self.consumers.began:.0f} --output=cat --no-pager | grep task_started"
+            f"journalctl --unit='drumline-worker@*' --since=@{int(self.consumers.began)} --output=cat --no-pager | grep task_started"
         ).splitlines()
         return Counter(json.loads(line[line.index("{") :])["task_id"] for line in lines)
 
@@ -112,11 +112,10 @@ class Row(NamedTuple):
     fewest: str
 
 
-def row(what: str, began: float, ended: float, visits: list[Visit], work: Work) -> Row:
+def row(what: str, began: float, ended: float, visits: list[Visit], moments: list[tuple[float, Counter[str]]]) -> Row:
     """What came of visitors and consumers between two points of time."""
     there = [visit for visit in visits if began <= visit.at < ended]
     cuts = statistics.quantiles([visit.seconds * 1000 for visit in there], n=100)
-    moments = work.consumers.moments()
     # What held as it began, and what came.
     first = max(number for number, (at, _) in enumerate(moments) if at <= began)
     consumers = [found for at, found in moments[first:] if at < ended]
@@ -214,14 +213,16 @@ def test_releases_in_a_row_fail_no_request_lose_no_task_and_leave_no_queue_alone
         seconds=2 * LONG + 60,
         pause=5,
     )
+    current = host.check_output("readlink /opt/drumline/current").rpartition("/")[2]
     wait_until(
-        lambda: not draining(host) and releases(host) == {state(host)["current"].rpartition("/")[2]},
-        lambda: f"every worker runs {state(host)['current']}: {releases(host)}, {draining(host)}",
+        lambda: not draining(host) and releases(host) == {current},
+        lambda: f"every worker runs {current}: {releases(host)}, {draining(host)}",
         seconds=LONG + 60,
         pause=5,
     )
     rows, starts = work.rows(), work.starts()
-    table = [row(*stretch, visitors.visits, work) for stretch in stretches]
+    moments = work.consumers.moments()
+    table = [row(*stretch, visitors.visits, moments) for stretch in stretches]
     lost = [identity for identity in work.sent if rows.get(identity, ("", 0))[0] != "FINISHED"]
     twice = {identity for identity, (_, attempt) in rows.items() if attempt != 1}
     twice |= {identity for identity in work.sent if starts[identity] > 1}

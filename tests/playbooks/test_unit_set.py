@@ -178,14 +178,10 @@ class Systemd:
         (self.folder / "units" / name).write_text(text)
 
     def bring(self, **parameters: Any) -> dict[str, Any]:
+        own = {"held_back": str(self.folder / "held-back"), "_ansible_tmpdir": str(self.folder)}
         ran = subprocess.run(
             [sys.executable, str(ANSIBLE / "plugins/modules/unit_set.py")],
-            input=json.dumps(
-                {
-                    "ANSIBLE_MODULE_ARGS": {"held_back": str(self.folder / "held-back"), **parameters}
-                    | {"_ansible_tmpdir": str(self.folder)}
-                }
-            ),
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters | own}),
             capture_output=True,
             text=True,
             check=False,

@@ -43,15 +43,15 @@ class Consumers:
     def moments(self) -> list[tuple[float, Counter[str]]]:
         """When the number of consumers changed, and how many consume each queue from then on."""
         printed = self.host.check_output(
-            f"journalctl _PID=1 --since=@{self.began:.0f} --output=json --output-fields=UNIT,MESSAGE_ID --no-pager"
+            f"journalctl _PID=1 --since=@{int(self.began)} --output=json --output-fields=UNIT,MESSAGE_ID --no-pager"
         )
         up, found = set(self.first), [(self.began, _by_queue(self.first))]
         for line in printed.splitlines():
             entry = json.loads(line)
-            unit, what = entry.get("UNIT", ""), entry.get("MESSAGE_ID")
-            if WORKER.fullmatch(unit) and (what == STARTED or what in ENDS):
+            at, unit, what = int(entry["__REALTIME_TIMESTAMP"]) / 1e6, entry.get("UNIT", ""), entry.get("MESSAGE_ID")
+            if at >= self.began and WORKER.fullmatch(unit) and (what == STARTED or what in ENDS):
                 up = up | {unit} if what == STARTED else up - {unit}
-                found.append((int(entry["__REALTIME_TIMESTAMP"]) / 1e6, _by_queue(up)))
+                found.append((at, _by_queue(up)))
         return found
 
     def alone(self, queues: Iterable[str]) -> list[Alone]:
