@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.on_host import testhost
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -44,3 +47,10 @@ def test_security_updates_come_by_themselves(host: Host) -> None:
 
 def test_no_unit_has_failed(host: Host) -> None:
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+def test_a_test_host_has_all_processors(host: Host, name: str) -> None:
+    """What it measures is not what it would with one, which is all that Mitogen leaves to what it starts here."""
+    if not testhost("list", name):
+        pytest.skip(f"{name} is not a test host of this machine: it has processors of its own.")
+    assert int(host.check_output("nproc")) == os.cpu_count()
