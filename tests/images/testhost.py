@@ -45,7 +45,9 @@ CONFINEMENT = (
 )
 # A host's mounts are shared with the namespaces of its units, a container's are not: systemd would
 # hand LoadCredential= over in a namespace of its own, and the unit would find an empty directory.
-INIT = ("/bin/sh", "-c", "mount --make-rshared / && exec /sbin/init")
+# And each boot of a host has an id of its own, by which Ansible and the journal tell it from the one before.
+BOOT_ID = "cat /proc/sys/kernel/random/uuid >/run/boot-id && mount --bind /run/boot-id /proc/sys/kernel/random/boot_id"
+INIT = ("/bin/sh", "-c", f"mount --make-rshared / && {BOOT_ID} && exec /sbin/init")
 # A machine that may not raise its own limits cannot grant podman's larger defaults.
 LIMITS = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=4096:4096")
 
@@ -138,6 +140,20 @@ def ensure_network(name: str) -> None:
     subnet = str(free_subnet())
     podman("network", "create", "--label", f"{LABEL}=network", "--subnet", subnet, name)
     say(f"made network {name} ({subnet})")
+
+
+def free_address(network: str) -> str:
+    """Find an address of the network that no host has, whether it runs or not: a host keeps its own when it boots again."""
+    (told,) = json.loads(podman("network", "inspect", network))
+    subnet = ipaddress.IPv4Network(told["subnets"][0]["subnet"])
+    own = f'{{{{index .Labels "{LABEL}.address"}}}}'
+    taken = podman("ps", "--all", "--filter", f"label={LABEL}=host", "--format", own).split()
+    # The first one is the machine's.
+    for candidate in list(subnet.hosts())[1:]:
+        if str(candidate) not in taken:
+            return str(candidate)
+    msg = f"no free address is left in the network {network}: `{sys.argv[0]} down --all` removes all test hosts."
+    raise TestHostError(msg)
 
 
 def remove_empty_networks() -> None:
@@ -289,29 +305,36 @@ def create(name: str, arguments: argparse.Namespace) -> None:
     reference = image.ensure(arguments.debian)
     ensure_network(arguments.network)
     say(f"booting {name} (Debian {arguments.debian})")
-    podman(
-        *runtime(),
-        "run",
-        "--detach",
-        "--name",
-        name,
-        "--hostname",
-        name,
-        "--label",
-        f"{LABEL}=host",
-        "--label",
-        f"{LABEL}.debian={arguments.debian}",
-        "--network",
-        arguments.network,
-        *(f"--publish={publish}" for publish in arguments.publish),
-        *([f"--memory={arguments.memory}"] if arguments.memory else []),
-        *([f"--cpus={arguments.cpus}"] if arguments.cpus else []),
-        "--systemd=always",
-        *LIMITS,
-        *(["--privileged"] if arguments.privileged else CONFINEMENT),
-        reference,
-        *INIT,
-    )
+    # Two that come up at once would find the same address.
+    with image.LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        address = free_address(arguments.network)
+        podman(
+            *runtime(),
+            "run",
+            "--detach",
+            "--name",
+            name,
+            "--hostname",
+            name,
+            "--label",
+            f"{LABEL}=host",
+            "--label",
+            f"{LABEL}.debian={arguments.debian}",
+            "--label",
+            f"{LABEL}.address={address}",
+            "--network",
+            arguments.network,
+            f"--ip={address}",
+            *(f"--publish={publish}" for publish in arguments.publish),
+            *([f"--memory={arguments.memory}"] if arguments.memory else []),
+            *([f"--cpus={arguments.cpus}"] if arguments.cpus else []),
+            "--systemd=always",
+            *LIMITS,
+            *(["--privileged"] if arguments.privileged else CONFINEMENT),
+            reference,
+            *INIT,
+        )
 
 
 def up(arguments: argparse.Namespace) -> dict[str, Any]:
