@@ -29,11 +29,11 @@ collect_ignore = [
     "test_deploy_under_load.py",
     "test_killed_controller.py",
     "test_killed_process.py",
+    "test_reboot.py",
     "test_releases_under_load.py",
     "test_restart_under_load.py",
     "test_rollback.py",
     "test_rotation.py",
-    "test_sudden_reboot.py",
     "test_upkeep.py",
 ]
 

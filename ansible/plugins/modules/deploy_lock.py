@@ -25,7 +25,7 @@ options:
       - held takes the lock or fails; free gives back what this deploy holds.
       - closed locks the host for I(reason) until it is opened, and open opens it - with a I(reason), only a lock that
         was taken for it.
-      - read takes nothing and says in I(closed) whether a person has locked the host.
+      - read takes nothing and says in I(closed) whether a person has locked the host, and in I(reason) why.
     type: str
     choices: [held, free, closed, open, read]
     default: held
@@ -57,6 +57,7 @@ changed:
   type: bool
   returned: always
 closed: {description: Whether a person has locked the host., type: bool, returned: "when I(state) is read"}
+reason: {description: "Why; empty when nobody has.", type: str, returned: "when I(state) is read"}
 """
 
 import datetime as dt
@@ -139,7 +140,8 @@ def main() -> None:
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     lock = {**{key: holder[key] for key in ("who", "machine", "process")}, "since": now}
     if module.params["state"] == "read":
-        module.exit_json(changed=False, closed=bool(_read(module.params["kept"])))
+        kept = _read(module.params["kept"])
+        module.exit_json(changed=False, closed=bool(kept), reason=kept.get("reason", ""))
     if module.params["state"] in ("closed", "open"):
         _keep(module, lock | {"reason": module.params["reason"]})
     if module.params["state"] == "held" and (closed := _read(module.params["kept"])):
