@@ -134,6 +134,10 @@ def source(tmp_path: Path) -> Callable[[str], Path]:
         copy_source(folder)
         (folder / "app" / "another").write_text(f"{name}\n")
         allow_pings_of(LONG, folder)
+        # Some projects have in git what was collected once.
+        collected = folder / "app/static/admin/css"
+        collected.mkdir(parents=True)
+        (collected / "base.css").touch()
         if name.startswith("bad"):
             celery = folder / "app/config/celery.py"
             celery.write_text(celery.read_text() + ENDS_AT_ONCE)
