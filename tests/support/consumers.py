@@ -1,4 +1,4 @@
-"""How many workers consume each queue of a host, at every moment of a while, as systemd's journal tells it."""
+"""How many workers consume each queue of a host, at every moment of a while, as its journal tells it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ ENDS = {
     "7ad2d189f7e94e70a38c781354912448",  # has ended well
     "d9b373ed55a64feb8242e02dbe79a49c",  # has failed
 }
+# Runs in an instance that has reported READY, and says that it consumes before it ends another one. systemd starts it afterwards.
+RELIEVE = "drumline-relieve"
 WORKER = re.compile(r"drumline-worker@(\w+)-\d+\.service")
 
 
@@ -43,14 +45,18 @@ class Consumers:
     def moments(self) -> list[tuple[float, Counter[str]]]:
         """When the number of consumers changed, and how many consume each queue from then on."""
         printed = self.host.check_output(
-            f"journalctl _PID=1 --since=@{int(self.began)} --output=json --output-fields=UNIT,MESSAGE_ID --no-pager"
+            f"journalctl _PID=1 + SYSLOG_IDENTIFIER={RELIEVE} --since=@{int(self.began)} --output=json --no-pager"
+            " --output-fields=UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,MESSAGE_ID"
         )
         up, found = set(self.first), [(self.began, _by_queue(self.first))]
         for line in printed.splitlines():
             entry = json.loads(line)
-            at, unit, what = int(entry["__REALTIME_TIMESTAMP"]) / 1e6, entry.get("UNIT", ""), entry.get("MESSAGE_ID")
-            if at >= self.began and WORKER.fullmatch(unit) and (what == STARTED or what in ENDS):
-                up = up | {unit} if what == STARTED else up - {unit}
+            at, what = int(entry["__REALTIME_TIMESTAMP"]) / 1e6, entry.get("MESSAGE_ID")
+            relieves = entry["SYSLOG_IDENTIFIER"] == RELIEVE
+            unit = entry.get("_SYSTEMD_UNIT" if relieves else "UNIT", "")
+            consumes = relieves or what == STARTED
+            if at >= self.began and WORKER.fullmatch(unit) and (consumes or what in ENDS):
+                up = up | {unit} if consumes else up - {unit}
                 found.append((at, _by_queue(up)))
         return found
 
