@@ -181,3 +181,27 @@ NESTED = st.recursive(
 @example({"text": "x" * 200})
 def test_the_arguments_of_a_copy_are_shown_as_celery_shows_them(arguments):
     assert shown(arguments, 100) == saferepr(arguments, 100)
+
+
+def test_one_that_cannot_be_a_row_leaves_the_transaction_of_the_caller_as_it_was(add):
+    def spoil(headers, body, **_) -> None:
+        if tuple(body[0]) == (2000, 1):
+            headers["theirs"] = object()
+
+    signals.before_task_publish.connect(spoil)
+    try:
+        with transaction.atomic():
+            with pytest.raises(TypeError):
+                send_many(add, ((number, 1) for number in range(2001)))
+            last = add.delay(1, 1).id
+    finally:
+        signals.before_task_publish.disconnect(spoil)
+
+    assert list(messages()) == [last]
+
+
+def test_more_than_fit_into_one_statement_are_all_written(add):
+    ids = send_many(add, ((number, 1) for number in range(2500)))
+
+    assert set(messages()) == set(ids)
+    assert len(rows()) == 2500
