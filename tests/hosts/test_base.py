@@ -54,3 +54,26 @@ def test_a_test_host_has_all_processors(host: Host, name: str) -> None:
     if not testhost("list", name):
         pytest.skip(f"{name} is not a test host of this machine: it has processors of its own.")
     assert int(host.check_output("nproc")) == os.cpu_count()
+
+
+def test_the_kernel_keeps_a_unit_within_its_memory(host: Host) -> None:
+    run = "systemd-run --wait --pipe --quiet --collect --property=MemoryMax=50M --property=MemorySwapMax=0"
+    took = host.run(f"{run} python3 -c 'x = bytearray(200 << 20); print(len(x))' || true").stdout
+    assert took == "", f"it took {took.strip()} bytes of its 50 MB"
+
+
+def test_the_kernel_weighs_the_time_of_units(host: Host) -> None:
+    run = "systemd-run --wait --pipe --quiet --collect"
+    # With cgroup v2, and with v1 for each of its controllers.
+    show = (
+        "G=$(systemctl show -P ControlGroup $0); cat /sys/fs/cgroup$G/cpu.weight || cat /sys/fs/cgroup/cpu$G/cpu.shares"
+    )
+    light, heavy = (
+        int(
+            host.check_output(
+                f"{run} --unit=weighs-{weight} --property=CPUWeight={weight} sh -c '{show}' weighs-{weight}"
+            )
+        )
+        for weight in (100, 1000)
+    )
+    assert heavy == 10 * light

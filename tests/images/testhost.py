@@ -34,6 +34,8 @@ LABEL = "org.drumline.testhost"
 USER = "admin"
 DEFAULT_NETWORK = "drumline"
 BOOT_SECONDS = 90
+CGROUPS = Path("/sys/fs/cgroup")
+CONTROLLERS = ("cpu", "cpuacct", "memory", "pids")
 
 # What systemd needs to build its sandboxes inside: mounts and namespaces (SYS_ADMIN), the firewall
 # and PrivateNetwork= (NET_ADMIN), dropping capabilities (SETPCAP), reading /proc of sandboxed
@@ -294,10 +296,23 @@ def wait_for_ssh(host: str, port: int, deadline: float) -> None:
 # --- verbs ------------------------------------------------------------------------------------
 
 
+def hybrid() -> bool:
+    """Whether controllers of cgroup v1 stand beside v2, as on Debian 12 where a hypervisor chose it."""
+    return not (CGROUPS / "cgroup.controllers").exists()
+
+
 def runtime() -> list[str]:
     """Choose runc on a hybrid cgroup layout, which crun refuses; elsewhere podman knows best."""
-    pure_v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    return [] if pure_v2 else ["--runtime=runc"]
+    return ["--runtime=runc"] if hybrid() else []
+
+
+def controllers() -> list[str]:
+    """Hand the host the controllers that its systemd writes limits to.
+
+    On a hybrid layout podman leaves them read-only, and a host would accept CPUWeight= and MemoryMax= without effect.
+    """
+    paths = [(CGROUPS / name).resolve() for name in CONTROLLERS] if hybrid() else []
+    return [f"--volume={path}:{path}" for path in dict.fromkeys(paths) if path.is_dir()]
 
 
 def create(name: str, arguments: argparse.Namespace) -> None:
@@ -330,6 +345,7 @@ def create(name: str, arguments: argparse.Namespace) -> None:
             *([f"--memory={arguments.memory}"] if arguments.memory else []),
             *([f"--cpus={arguments.cpus}"] if arguments.cpus else []),
             "--systemd=always",
+            *controllers(),
             *LIMITS,
             *(["--privileged"] if arguments.privileged else CONFINEMENT),
             reference,
