@@ -156,6 +156,17 @@ def test_the_web_process_serves_on_a_socket_that_it_inherits(application, tmp_pa
         listener.close()
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/admin/"])
+def test_no_visitor_waits_for_what_the_web_process_could_load_before(application, path):
+    application.web("loading:application")
+
+    first = application.get(path)
+    loaded = first.headers["X-Loaded"].split()
+    later = [name for name in loaded if name == "URLs" or ".migrations." in name or name.startswith(("redis", "kombu"))]
+    assert first.status in (200, 302), first.body
+    assert not later, f"the first request of {path} loaded {later}"
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -149,9 +149,9 @@ class Application:
     def relay(self, **env: str) -> Process:
         return self.start(PYTHON, "manage.py", "relay", **env)
 
-    def web(self) -> Process:
+    def web(self, served: str = WEB[-1]) -> Process:
         self.web_port = free_port()
-        process = self.start(*WEB, "--bind", f"127.0.0.1:{self.web_port}")
+        process = self.start(*WEB[:-1], served, "--bind", f"127.0.0.1:{self.web_port}")
         process.wait_for("Booting worker")
         wait_until(self._listens, "the web process answers")
         return process

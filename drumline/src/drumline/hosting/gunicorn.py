@@ -4,12 +4,14 @@
 """
 
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.template import engines
-from django.urls import get_resolver
+from django.urls import NoReverseMatch, get_resolver, reverse
 from gunicorn import systemd
 
 
@@ -55,6 +57,20 @@ accesslog = None
 _notify_socket = ""
 
 
+def _load() -> None:
+    """Load what Django, and the health path, would load with the first request, for which a visitor would wait."""
+    engines.all()
+    # The names of URLs are collected when one is first looked up, in each namespace by itself.
+    for namespace in ("", *get_resolver().namespace_dict):
+        with suppress(NoReverseMatch):
+            reverse(f"{namespace}:-" if namespace else "-")
+    if apps.ready and apps.is_installed("drumline"):
+        # It has models, which exist only where it is installed.
+        from drumline.health.checks import load  # noqa: PLC0415
+
+        load()
+
+
 def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
     """Take systemd's socket out of the environment, where gunicorn's own READY would look for it."""
     global _notify_socket  # noqa: PLW0603  the one place that a worker inherits from its master
@@ -62,13 +78,9 @@ def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
 
 
 def post_worker_init(worker: Any) -> None:
-    """Say READY from a worker that has imported the application and is about to answer.
-
-    Django loads URLs and template engines with the first request, for which a visitor would wait.
-    """
+    """Say READY from a worker that has imported the application and is about to answer."""
     if settings.configured:
-        get_resolver().url_patterns  # noqa: B018  a property that loads
-        engines.all()
+        _load()
     if _notify_socket:
         os.environ["NOTIFY_SOCKET"] = _notify_socket
         systemd.sd_notify("READY=1\nSTATUS=A worker process answers", worker.log, unset_environment=True)
