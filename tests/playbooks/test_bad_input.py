@@ -134,3 +134,20 @@ def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -
     ):
         assert told in output, output
     assert "PLAY [Set up every host]" not in output, "something was touched before the input was refused"
+
+
+def test_a_run_with_a_mistyped_inventory_is_no_success(tmp_path: Path) -> None:
+    """Ansible would skip every play, since no host matches, and end green."""
+    ran = subprocess.run(
+        ["ansible-playbook", f"--inventory={tmp_path / 'hosts.ymk'}", "deploy.yml"],
+        cwd=ANSIBLE,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg")},
+    )
+
+    assert ran.returncode != 0, ran.stdout
+    assert "No inventory was parsed" in ran.stderr
+    assert "hosts.ymk" in ran.stderr
