@@ -112,6 +112,17 @@ def test_busy_queues_share_the_cpu_as_the_model_says(host: Host, model: dict[str
         assert weights == {str(numbers["cpu_weight"])}, queue
 
 
+def test_a_management_command_leaves_the_processors_to_the_site(host: Host) -> None:
+    """A deploy runs several while visitors come."""
+    weight = host.check_output("""
+        drumline-manage --module http.server --bind 127.0.0.1 0 >/dev/null & unit=drumline-manage-$!
+        timeout 30 sh -c "until systemctl is-active --quiet $unit; do sleep 0.1; done" && systemctl show -P CPUWeight $unit
+        systemctl stop $unit
+    """)
+    [web] = properties(host, ["drumline-web.slice"], "CPUWeight").values()
+    assert int(weight) * 100 == int(web["CPUWeight"])
+
+
 def test_nothing_but_ssh_and_the_site_listens_beyond_the_loopback(host: Host) -> None:
     ports = set()
     for line in host.check_output("ss -Hltn").splitlines():
