@@ -493,16 +493,47 @@ def test_build_commands_run_in_a_copy_with_the_dependencies_and_what_they_make_s
 # ---- what is installed
 
 
-def installed_on_a_host(built: dict[str, Any], release: Path, *, alone: bool = False) -> Path:
-    """Install an artefact without network; alone: without its dependencies."""
+def installed_on_a_host(
+    built: dict[str, Any], release: Path, *, alone: bool = False, programs: str = "/usr/bin"
+) -> Path:
+    """Install an artefact without network; alone: without its dependencies; with programs that stand before the host's own."""
     unpacked = release.parent.parent / f"unpacked-{release.name}"
     for path in [built["path"]] if alone else [built["path"], built["dependencies"]["path"]]:
         with tarfile.open(path) as tar:
             tar.extractall(unpacked, filter="tar")
-    environment = {"PATH": "/usr/bin:/bin", "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    environment = {
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+    }
     subprocess.run([unpacked / "install", release], check=True, env=environment)
     assert (release / ".venv" / "installed").read_text().strip() == built["dependencies"]["id"]
     return release
+
+
+def test_an_install_gives_way_to_what_runs_on_the_host(tmp_path: Path, options: dict[str, Any]) -> None:
+    """It keeps all processors busy for seconds, and a visitor would wait for tenths of one."""
+    told = tmp_path / "told"
+    for name in ("nice", "systemd-run"):
+        program = tmp_path / "programs" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(
+            f'#!/bin/sh\necho "$0 $*" >>{told}\nwhile [ "${{1#/}}" = "$1" ]; do shift; done\nexec "$@"\n'
+        )
+        program.chmod(0o755)
+
+    built = artefact.build(options | {"pythons": [python_of_the_host()]}, check_mode=False)
+    installed_on_a_host(built, tmp_path / "releases" / "one", programs=str(tmp_path / "programs"))
+
+    installing, compiling = told.read_text().splitlines()
+    assert "pip install" in installing
+    assert "compileall" in compiling
+    assert all("-n 19" in line or "CPUWeight=10" in line for line in (installing, compiling))
+
+
+def python_of_the_host() -> str:
+    asked = "import platform; print(platform.python_version())"
+    return subprocess.run([HOST, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def said_by(release: Path) -> str:
@@ -517,9 +548,6 @@ def said_by(release: Path) -> str:
 def test_a_host_installs_offline_what_was_downloaded_and_what_had_to_be_built(
     project: Path, tmp_path: Path, index: packages.Index, options: dict[str, Any]
 ) -> None:
-    python = subprocess.run(
-        [HOST, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True, check=True
-    )
     index.add(packages.sdist(packages.source(tmp_path / "onlysource", "onlysource"), "onlysource", "1.0"))
     repository = packages.source(tmp_path / "fromgit", "fromgit", "4.0")
     git("init", "--quiet", cwd=repository)
@@ -530,7 +558,7 @@ def test_a_host_installs_offline_what_was_downloaded_and_what_had_to_be_built(
     (project / "app" / "template.py").write_text("from {{ project_name }} import celery\n")
     commit(project)
 
-    options |= {"pythons": [python.stdout.strip()]}
+    options |= {"pythons": [python_of_the_host()]}
     built = artefact.build(options, check_mode=False)
     assert said_by(installed_on_a_host(built, tmp_path / "releases" / "one")) == "2.0 4.0 1.0\n"
     assert artefact.build(options, check_mode=False)["changed"] is False

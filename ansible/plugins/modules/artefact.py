@@ -112,6 +112,11 @@ umask 022
 rm -rf "$target"
 mkdir -p "$target"
 target=$(readlink -f "$target")
+# What compiles keeps all processors busy for seconds, for which visitors of what runs here would wait.
+yielding="nice -n 19"
+if [ -d /run/systemd/system ] && [ "$(id -u)" -eq 0 ]; then
+    yielding="systemd-run --scope --quiet --collect --property=CPUWeight=10"
+fi
 if [ -d "$here/source" ]; then cp -R "$here/source/." "$target/"; fi
 
 beside=
@@ -140,12 +145,12 @@ else
     fi
     release=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     "$here/uv" venv --quiet --offline --no-cache --python="$python" "$target/.venv"
-    "$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --no-deps --link-mode=copy \\
+    $yielding "$here/uv" pip install --quiet --offline --no-cache --no-index --require-hashes --no-deps --link-mode=copy \\
         --compile-bytecode --find-links="$here/wheels" --python="$target/.venv/bin/python" \\
         --requirement="$here/requirements-$release.txt"
 fi
 # Files that are templates of code do not compile. What is imported and does not is found by the checks.
-"$target/.venv/bin/python" -m compileall -q -x '\\.venv|\\.python|node_modules' "$target" >/dev/null 2>&1 || :
+$yielding "$target/.venv/bin/python" -m compileall -q -x '\\.venv|\\.python|node_modules' "$target" >/dev/null 2>&1 || :
 echo "$dependencies" >"$target/.venv/installed"
 """
 _UV = Path(sysconfig.get_path("scripts"), "uv")
