@@ -297,7 +297,7 @@ def wait_for_ssh(host: str, port: int, deadline: float) -> None:
 
 
 def hybrid() -> bool:
-    """Whether controllers of cgroup v1 stand beside v2, as on Debian 12 where a hypervisor chose it."""
+    """Whether the controllers of this machine are those of cgroup v1."""
     return not (CGROUPS / "cgroup.controllers").exists()
 
 

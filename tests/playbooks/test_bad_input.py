@@ -35,15 +35,14 @@ def site(
     children = {group: {"hosts": dict.fromkeys(named)} for group, named in groups.items()}
     inventory = tmp_path / "hosts.json"
     inventory.write_text(json.dumps({"all": {"hosts": reached | away, "children": children}}))
+    variables = THIS_MACHINE | SECRETS | variables
+    return play("--check", f"--inventory={inventory}", *options, "site.yml", f"--extra-vars={json.dumps(variables)}")
+
+
+def play(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ansible-playbook with the project's settings."""
     return subprocess.run(
-        [
-            "ansible-playbook",
-            "--check",
-            f"--inventory={inventory}",
-            *options,
-            "site.yml",
-            f"--extra-vars={json.dumps(THIS_MACHINE | SECRETS | variables)}",
-        ],
+        ["ansible-playbook", *arguments],
         cwd=ANSIBLE,
         capture_output=True,
         text=True,
@@ -138,15 +137,7 @@ def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -
 
 def test_a_run_with_a_mistyped_inventory_is_no_success(tmp_path: Path) -> None:
     """Ansible would skip every play, since no host matches, and end green."""
-    ran = subprocess.run(
-        ["ansible-playbook", f"--inventory={tmp_path / 'hosts.ymk'}", "deploy.yml"],
-        cwd=ANSIBLE,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg")},
-    )
+    ran = play(f"--inventory={tmp_path / 'hosts.ymk'}", "deploy.yml")
 
     assert ran.returncode != 0, ran.stdout
     assert "No inventory was parsed" in ran.stderr

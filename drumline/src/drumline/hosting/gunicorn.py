@@ -61,9 +61,9 @@ def _load() -> None:
     """Load what Django, and the health path, would load with the first request, for which a visitor would wait."""
     engines.all()
     # The names of URLs are collected when one is first looked up, in each namespace by itself.
-    for namespace in ("", *get_resolver().namespace_dict):
+    for name in ("-", *(f"{namespace}:-" for namespace in get_resolver().namespace_dict)):
         with suppress(NoReverseMatch):
-            reverse(f"{namespace}:-" if namespace else "-")
+            reverse(name)
     if apps.ready and apps.is_installed("drumline"):
         # It has models, which exist only where it is installed.
         from drumline.health.checks import load  # noqa: PLC0415
