@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.paths import ANSIBLE
 from tests.support.rendering import ROLES, load
 
 TYPES = {"str": str, "bool": bool, "int": int, "list": list, "dict": dict, "path": str, "float": float}
@@ -61,3 +64,37 @@ def test_a_role_names_no_other_role(role: Path) -> None:
         for other in others:
             for word in (f"role: {other}", f"name: {other}\n", f"roles/{other}/"):
                 assert word not in text, f"{path} names the role {other}"
+
+
+def plays(playbook: Path) -> Iterator[dict]:
+    """Yield the plays of a playbook and of those that it imports."""
+    for play in load(playbook):
+        imported = play.get("ansible.builtin.import_playbook")
+        yield from plays(playbook.parent / imported) if imported else [play]
+
+
+def run_whole(node: Any) -> Iterator[str]:
+    """Yield the roles whose main tasks a play or a block of it runs."""
+    if isinstance(node, list):
+        for each in node:
+            yield from run_whole(each)
+    elif isinstance(node, dict):
+        imported = node.get("ansible.builtin.import_role", {})
+        if name := node.get("role") or ("tasks_from" not in imported and imported.get("name")):
+            yield name
+        for each in node.values():
+            yield from run_whole(each)
+
+
+def test_a_role_is_held_against_its_arguments_on_every_host_that_runs_it() -> None:
+    roles_of = load(ANSIBLE / "group_vars/all/wiring.yml")["__roles"]
+    run = {
+        (group, role)
+        for play in plays(ANSIBLE / "site.yml")
+        for group in play["hosts"].split(":")
+        for role in run_whole([play.get(part) for part in ("pre_tasks", "roles", "tasks", "post_tasks")])
+        if role != "preflight"
+    }
+
+    assert ("web", "nginx") in run, "no role was found in site.yml"
+    assert {(group, role) for group, roles in roles_of.items() for role in roles} == run

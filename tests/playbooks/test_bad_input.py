@@ -132,6 +132,8 @@ def test_everything_that_does_not_fit_together_is_told_at_once(tmp_path: Path) -
         "Group beat has 2 hosts (app1, app2), but app_beat.hosts is 1",
     ):
         assert told in output, output
+    by_both_hosts = output.count("app_env.HOOK has no value")
+    assert output.count("No host serves the queue low") == by_both_hosts / 2, f"told by both hosts:\n{output}"
     assert "PLAY [Set up every host]" not in output, "something was touched before the input was refused"
 
 
