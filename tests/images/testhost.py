@@ -356,8 +356,6 @@ def create(name: str, arguments: argparse.Namespace) -> None:
 def up(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make the host run, whatever state it is in, and tell how to reach it."""
     name = arguments.name
-    # A host would keep to the processors of who boots it, and Mitogen pins what it starts to all but one.
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     started = time.monotonic()
     deadline = started + arguments.timeout
     public_key = ensure_key()
