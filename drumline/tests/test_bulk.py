@@ -1,5 +1,7 @@
 """Many tasks at once: each is what it would be if it had been sent alone."""
 
+from datetime import UTC, datetime
+
 import pytest
 from celery import current_app, group, signals
 from celery.app.routes import Router
@@ -205,3 +207,41 @@ def test_more_than_fit_into_one_statement_are_all_written(add):
 
     assert set(messages()) == set(ids)
     assert len(rows()) == 2500
+
+
+def columns(task_id: str) -> dict[str, object]:
+    row = DurableTask.objects.filter(pk=task_id).values().get()
+    assert row["due_at"] >= row["created_at"]
+    # Whether it waits for its time, and not when that was.
+    row["published_at"] = row["published_at"] is not None and row["published_at"] >= row["created_at"]
+    return {
+        name: value for name, value in row.items() if name not in {"id", "root_id", "message", "created_at", "due_at"}
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"queue": "low", "priority": 3, "expires": datetime(2100, 1, 1, tzinfo=UTC)},
+        {"eta": datetime(2100, 1, 1, tzinfo=UTC)},
+    ],
+)
+def test_a_row_is_the_same_however_many_are_written_with_it(add, options):
+    alone = add.apply_async((1, 1), **options).id
+    few = send_many(add, [(1, 1)] * 2, **options)
+    many = send_many(add, [(1, 1)] * 500, **options)
+
+    assert [columns(task_id) for task_id in (few[0], many[0], many[-1])] == [columns(alone)] * 3
+
+
+def test_an_id_that_is_there_does_not_keep_the_many_beside_it_from_being_written(add, caplog):
+    reused = add.delay(1, 1).id
+    members = [add.si(number, 2) for number in range(500)]
+    members[300].set(task_id=reused)
+
+    group(members).apply_async()
+
+    assert len(rows()) == 500
+    assert messages()[reused].body.startswith("[[1, 1]")
+    assert caplog.text.count("task_id_reused") == caplog.text.count(f"task_id={reused}") == 1

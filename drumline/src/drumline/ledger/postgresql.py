@@ -5,11 +5,12 @@ What happens seldom goes through Django, as on every other database.
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from drumline import storable
 from drumline.ledger.pooling import is_pooled
@@ -35,6 +36,9 @@ INSERT_ONE = f"""INSERT INTO drumline_ledger ({COLUMNS})
         CASE WHEN %(published)s THEN statement_timestamp() END, %(retries)s, %(max_attempts)s, %(generation)s,
         %(parent_id)s, %(root_id)s, 0, 0, 0, '', '', '[]')
     {REPLACE} RETURNING id"""  # noqa: S608  constants only
+# Costs sender and server half of what the document does, but takes five round trips and knows no conflict.
+COPY = f"COPY drumline_ledger ({COLUMNS}) FROM STDIN"
+COPIED_FROM = 200
 FINISH = """UPDATE drumline_ledger AS task SET state = 2, finished_at = clock_timestamp()
     FROM unnest(%s::uuid[], %s::int[]) AS done (id, run)
     WHERE task.id = done.id AND task.run = done.run AND task.state = 1 AND task.worker_id = %s"""
@@ -98,6 +102,9 @@ class PostgreSQLStore(PortableStore):
 
     def insert(self, rows: Sequence[dict[str, Any]]) -> set[UUID]:
         """See `Store`."""
+        if len(rows) >= COPIED_FROM:
+            with suppress(IntegrityError):
+                return self._copy(rows)
         with connection.cursor() as cursor:
             if len(rows) == 1:
                 cursor.execute(INSERT_ONE, rows[0])
@@ -106,6 +113,20 @@ class PostgreSQLStore(PortableStore):
             if cursor.rowcount == len(rows):
                 return {row["id"] for row in rows}
             return {task_id for (task_id,) in cursor.fetchall()}
+
+    def _copy(self, rows: Sequence[dict[str, Any]]) -> set[UUID]:
+        """Write rows, none of which may be there; raise IntegrityError, and write none, if one is."""
+        with transaction.atomic(), connection.cursor() as cursor, connection.wrap_database_errors:
+            # By the clock of the server, as text: without time zones Django would drop the offset.
+            cursor.execute("SELECT statement_timestamp()::text")
+            now = cursor.fetchone()[0]
+            with cursor.copy(COPY) as copy:
+                for row in rows:
+                    told = row["id"], row["name"], row["queue"], row["priority"], row["message"]
+                    times = now, row["due_at"] or now, row["expires_at"], now if row["published"] else None
+                    counts = row["retries"], row["max_attempts"], row["generation"]
+                    copy.write_row((*told, *times, *counts, row["parent_id"], row["root_id"], 0, 0, 0, "", "", "[]"))
+        return {row["id"] for row in rows}
 
     def wake(self) -> None:
         """See `Store`."""
