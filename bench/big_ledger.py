@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.rig import Rig, Table, interleaved, shell
 
 FINISHED, WAITING, CLAIMS = int(os.environ.get("BENCH_FINISHED", "10_000_000")), 1_000_000, 2000
+PURGES, PURGED = 5, 1000
 PLANS = Path("build/ledger-plans.txt")
 
 ROWS = """INSERT INTO drumline_ledger (id, name, queue, message, created_at, due_at, state, published_at, finished_at,
@@ -18,7 +19,7 @@ FROM generate_series(1, {count}) n"""
 MEASURE = """
 import time, uuid
 from celery import current_app
-from django.db import connection
+from django.utils import timezone
 from drumline.ledger.store import store
 from drumline.models import DurableTask
 from drumline.relay import relay as module
@@ -45,6 +46,12 @@ def rounds():
         relay.round()
     return (time.perf_counter() - started) / 50 * 1000
 
+def purges():
+    started = time.perf_counter()
+    for _ in range({purges}):
+        assert store().purge(before=timezone.now(), limit={purged}) == {purged}
+    return (time.perf_counter() - started) / {purges} * 1000
+
 print({what}())
 """
 
@@ -69,11 +76,11 @@ def run(rig: Rig, table: Table, runs: int) -> None:
         rig.sql(f"CREATE DATABASE {name}")
         with rig.application("ledger", name):
             pass
-    # Whether one row waits or many: the relay asks the broker whether it still holds them.
-    rig.sql(ROWS.format(state=0, finished="NULL", count=1), "empty")
-    rig.sql(ROWS.format(state=2, finished="now() - n * interval '1 millisecond'", count=FINISHED), "big")
-    rig.sql(ROWS.format(state=0, finished="NULL", count=WAITING), "big")
-    rig.sql("VACUUM ANALYZE drumline_ledger", "big")
+    # Whether one row waits or many: the relay asks the broker whether it still holds them. And no more than is purged.
+    for name, finished, waiting in (("empty", runs * PURGES * PURGED, 1), ("big", FINISHED, WAITING)):
+        rig.sql(ROWS.format(state=2, finished="now() - n * interval '1 millisecond'", count=finished), name)
+        rig.sql(ROWS.format(state=0, finished="NULL", count=waiting), name)
+        rig.sql("VACUUM ANALYZE drumline_ledger", name)
     explain(rig)
 
     def variant(database: str, what: str):
@@ -81,17 +88,19 @@ def run(rig: Rig, table: Table, runs: int) -> None:
             with rig.application("ledger", database) as application:
                 # The broker holds something of the queue: nothing of the backlog is lost.
                 rig.redis.client.lpush("default", "x")
-                return float(shell(application, MEASURE.format(what=what, claims=CLAIMS)))
+                code = MEASURE.format(what=what, claims=CLAIMS, purges=PURGES, purged=PURGED)
+                return float(shell(application, code))
 
         return figure
 
-    for what, title in (("claims", "claim and close"), ("rounds", "a relay's round")):
+    measured = {"claims": "claim and close", "rounds": "a relay's round", "purges": f"purge of {PURGED:,}"}
+    for what, title in measured.items():
         got = interleaved(runs, {name: variant(name, what) for name in ("empty", "big")})
         table.add(
             f"{title} beside {FINISHED:,} finished, {WAITING:,} waiting",
-            "<= 1.2 x one row",
+            "<= 1.2 x a small one",
             f"{got['big'] / got['empty']:.2f} x",
-            f"{got['big']:.2f} ms; one row {got['empty']:.2f} ms; plans in {PLANS}",
+            f"{got['big']:.2f} ms; small {got['empty']:.2f} ms; plans in {PLANS}",
         )
 
 
