@@ -66,7 +66,7 @@ EXPLAINED = {
     "watermark": "SELECT queue, priority, max(published_at) FROM drumline_ledger WHERE state = 1 "
     "AND published_at IS NOT NULL GROUP BY 1, 2",
     "expired": "SELECT id FROM drumline_ledger WHERE state = 0 AND expires_at <= now() LIMIT 1000",
-    "purge": "SELECT id FROM drumline_ledger WHERE state IN (2, 4) AND finished_at <= now() - interval '1 day' "
+    "purge": "SELECT ctid FROM drumline_ledger WHERE state IN (2, 4) AND finished_at <= now() - interval '1 day' "
     "ORDER BY finished_at LIMIT 1000 FOR UPDATE SKIP LOCKED",
 }
 
