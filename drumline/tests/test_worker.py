@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
-from celery.concurrency import asynpool
+from celery.concurrency import asynpool, prefork
 from celery.worker import state
 
 from drumline.celery_hooks import pools, signals
@@ -162,14 +162,19 @@ def test_an_event_loop_that_stands_still_while_the_solo_pool_runs_a_task_is_not_
     assert bool(ended) is ends
 
 
+@pytest.fixture
+def stopping_promptly(monkeypatch):
+    for owner, name in ((asynpool.Worker, "_do_exit"), (asynpool, "sleep"), (prefork, "time")):
+        # Celery 5.4's prefork has no timer thread, and no `time`.
+        monkeypatch.setattr(owner, name, getattr(owner, name, None), raising=False)
+    pools.stop_promptly(SimpleNamespace(on_stop=lambda: None))
+
+
 @pytest.mark.parametrize(
     ("exitcode", "sleeps"), [(None, False), (0, False), (155, True)], ids=["pool closed", "no more tasks", "recycled"]
 )
-def test_a_process_of_a_pool_that_was_closed_ends_without_the_sleep_of_one_that_is_replaced(
-    monkeypatch, exitcode, sleeps
-):
-    monkeypatch.setattr(asynpool.Worker, "_do_exit", asynpool.Worker._do_exit)
-    pools.stop_promptly(SimpleNamespace(on_stop=lambda: None))
+@pytest.mark.usefixtures("stopping_promptly")
+def test_a_process_of_a_pool_that_was_closed_ends_without_the_sleep_of_one_that_is_replaced(exitcode, sleeps):
     told, tells = os.pipe()
     process = SimpleNamespace(
         on_exit=lambda *_: os.write(tells, b"exits "), outq=SimpleNamespace(put=lambda _: os.write(tells, b"says so "))
@@ -180,3 +185,13 @@ def test_a_process_of_a_pool_that_was_closed_ends_without_the_sleep_of_one_that_
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == (exitcode or 0)
     assert os.read(told, 100) == (b"exits says so sleeps" if sleeps else b"exits ")
+
+
+@pytest.mark.usefixtures("stopping_promptly")
+def test_a_worker_that_stops_looks_more_often_than_twice_a_second_whether_its_processes_have_ended(monkeypatch):
+    naps = []
+    monkeypatch.setattr(time, "sleep", naps.append)
+    asynpool.sleep(0)
+    asynpool.sleep(0.5)
+    prefork.time.sleep(0.5)
+    assert naps == [0, pools.LOOK, pools.LOOK]

@@ -2,9 +2,11 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -20,6 +22,8 @@ SUPPORTED = {
 }
 # Exit status of a worker that left its running tasks to others (celery.platforms.EX_FAILURE).
 EXIT_STATUS = 1
+# Seconds between two looks of a stopping worker at its processes.
+LOOK = 0.05
 
 
 def refusal(pool: Any) -> str:
@@ -52,9 +56,13 @@ def stop_promptly(pool: Any) -> None:
     """Have a pool of processes stop once its tasks have ended, and not a second and a half later.
 
     billiard's processes sleep for a second before they end, for a parent that would end them in that time, and the main
-    process waits for half a second for what they have not read. A deploy would wait for both with each instance.
+    process waits for half a second for what they have not read. It also looks only twice a second whether they have
+    ended, and joins a thread that sleeps as long. A deploy would wait for all of this with each instance.
     """
-    process_class: Any = import_module("celery.concurrency.asynpool").Worker
+    asynpool: Any = import_module("celery.concurrency.asynpool")
+    prefork: Any = import_module("celery.concurrency.prefork")
+    asynpool.sleep, prefork.time = _sleep_briefly, SimpleNamespace(**{**vars(time), "sleep": _sleep_briefly})
+    process_class = asynpool.Worker
     stop, end = pool.on_stop, process_class._do_exit  # noqa: SLF001
 
     @wraps(stop)
@@ -76,6 +84,10 @@ def stop_promptly(pool: Any) -> None:
 
     pool.on_stop = on_stop
     process_class._do_exit = _do_exit  # noqa: SLF001
+
+
+def _sleep_briefly(seconds: float) -> None:
+    time.sleep(min(seconds, LOOK))
 
 
 def report_errors(pool: Any) -> None:

@@ -36,6 +36,7 @@ NAMES = (
     "celery.bootsteps:RUN",
     "celery.concurrency.asynpool:Worker._do_exit(self, pid, exitcode, exc)",
     "celery.concurrency.asynpool:Worker.on_exit",
+    "celery.concurrency.asynpool:sleep",
     "celery.concurrency.base:BasePool.num_processes",
     "celery.concurrency.base:BasePool.on_apply",
     "celery.concurrency.prefork:TaskPool._pool",
