@@ -25,9 +25,13 @@ THIS_MACHINE = {
 
 
 def site(
-    tmp_path: Path, groups: dict[str, list[str]] | None = None, *options: str, **variables: Any
+    tmp_path: Path,
+    groups: dict[str, list[str]] | None = None,
+    *options: str,
+    playbook: str = "site.yml",
+    **variables: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run site.yml in check mode against an inventory of this machine, but for a host `away`, which does not answer."""
+    """Run a playbook in check mode against an inventory of this machine, but for a host `away`, which does not answer."""
     groups = groups or {group: ["app1"] for group in ("web", "worker", "beat", "flower", "redis", "postgresql")}
     names = {name for named in groups.values() for name in named}
     reached = {name: {"ansible_connection": "local"} for name in sorted(names - {"away"})}
@@ -36,7 +40,7 @@ def site(
     inventory = tmp_path / "hosts.json"
     inventory.write_text(json.dumps({"all": {"hosts": reached | away, "children": children}}))
     variables = THIS_MACHINE | SECRETS | variables
-    return play("--check", f"--inventory={inventory}", *options, "site.yml", f"--extra-vars={json.dumps(variables)}")
+    return play("--check", f"--inventory={inventory}", *options, playbook, f"--extra-vars={json.dumps(variables)}")
 
 
 def play(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -144,3 +148,28 @@ def test_a_run_with_a_mistyped_inventory_is_no_success(tmp_path: Path) -> None:
     assert ran.returncode != 0, ran.stdout
     assert "No inventory was parsed" in ran.stderr
     assert "hosts.ymk" in ran.stderr
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "verify.yml", "lock.yml"])
+def test_a_run_over_no_hosts_is_no_success(tmp_path: Path, playbook: str) -> None:
+    """Ansible would skip every play, and end green."""
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text('{"all": {"hosts": {}}}')
+
+    ran = play(f"--inventory={inventory}", playbook)
+
+    assert ran.returncode != 0, ran.stdout
+    assert "Nothing was done: no host took part in this run." in " ".join(ran.stderr.split()), ran.stderr
+
+
+@pytest.mark.parametrize("playbook", ["deploy.yml", "rollback.yml", "restart.yml", "drain.yml"])
+def test_a_run_that_leaves_out_every_host_it_is_for_is_no_success(tmp_path: Path, playbook: str) -> None:
+    """Ansible would skip the plays that do what was asked for, and end green."""
+    groups = {"web": ["app1"], "worker": ["app1"], "beat": ["app1"], "redis": ["store"], "postgresql": ["store"]}
+
+    ran = site(tmp_path, groups, "--limit=store", playbook=playbook)
+    output = " ".join((ran.stdout + ran.stderr).split())
+
+    assert ran.returncode != 0, f"the run ended green:\n{output}"
+    assert "Nothing was changed: this is for hosts of the groups web, worker, beat" in output, output
+    assert "--limit leaves none of them, but store. Leave --limit out" in output, output
