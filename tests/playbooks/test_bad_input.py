@@ -173,3 +173,49 @@ def test_a_run_that_leaves_out_every_host_it_is_for_is_no_success(tmp_path: Path
     assert ran.returncode != 0, f"the run ended green:\n{output}"
     assert "Nothing was changed: this is for hosts of the groups web, worker, beat" in output, output
     assert "--limit leaves none of them, but store. Leave --limit out" in output, output
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--tags=ngnix"],
+            "No task has the tag ngnix. Did you mean nginx? The tags are acme, app_release, app_services,",
+        ),
+        (["--tags=tls", "--skip-tags=firewal"], "No task has the tag firewal. Did you mean firewall?"),
+        (["--extra-vars=app_rfe=v2"], "No playbook reads app_rfe. Did you mean app_ref?"),
+        (['--extra-vars={"app_evn": {}, "my_own": 1}'], "No playbook reads app_evn. Did you mean app_env?"),
+    ],
+    ids=["tag", "skipped tag", "variable", "variable in JSON"],
+)
+def test_what_was_asked_for_with_a_slip_is_refused(tmp_path: Path, options: list[str], told: str) -> None:
+    """Ansible would do something else, and end green."""
+    ran = site(tmp_path, None, *options)
+    output = " ".join(ran.stderr.split())
+
+    assert ran.returncode != 0, ran.stdout
+    assert f"Nothing was done. {told}" in output, output
+    assert "my_own" not in output, output
+    assert "PLAY [" not in ran.stdout, "something ran before the input was refused"
+
+
+@pytest.mark.parametrize(
+    ("playbook", "slip", "meant"),
+    [
+        ("rollback.yml", "rollback_too=1", "rollback_to"),
+        ("drain.yml", "drain_anyways=true", "drain_anyway"),
+        ("lock.yml", "lock_opened=true", "lock_open"),
+        ("reboot.yml", "reboot_upgrades=true", "reboot_upgrade"),
+    ],
+)
+def test_options_of_one_playbook_are_known(tmp_path: Path, playbook: str, slip: str, meant: str) -> None:
+    ran = site(tmp_path, None, "--extra-vars", slip, playbook=playbook)
+
+    assert ran.returncode != 0, ran.stdout
+    assert f"Did you mean {meant}?" in ran.stderr, ran.stderr
+
+
+def test_special_tags_and_variables_of_the_team_are_taken(tmp_path: Path) -> None:
+    ran = site(tmp_path, None, "--tags=untagged", "--extra-vars=branch=main", playbook="lock.yml", lock_reason="noon")
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr

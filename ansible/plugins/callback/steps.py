@@ -10,7 +10,6 @@ description:
   - Prints the seconds of each step at the end of a run. A step of a deploy is a task file of the role app_release; elsewhere
     it is the role, or the playbook. What takes less than half a second is left out.
   - Says what to do about a host that was lost on the way.
-  - Has a run fail that no host took part in, which Ansible ends green.
 author: Drumline
 """
 
@@ -55,12 +54,6 @@ def lost(host: str) -> str:
     )
 
 
-NOBODY = (
-    "Nothing was done: no host took part in this run. The inventory has none, or none in the groups that the playbook is for.\n"
-    "See what it has: ansible-inventory --graph"
-)
-
-
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """The callback `steps`."""
 
@@ -90,11 +83,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._begin(step_of(task.get_path() or ""))
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Print the lines; SystemExit where no host took part."""
-        if not stats.processed:
-            self._display.error(NOBODY, wrap_text=False)
-            # Of an error that a callback raises Ansible makes a warning.
-            raise SystemExit(1)
+        """Print the lines."""
         self._begin("")
         for host in sorted(stats.processed):
             if stats.summarize(host)["unreachable"]:

@@ -165,16 +165,9 @@ class Variables:
 
     def known(self) -> set[str]:
         """Return every variable that the playbooks know."""
-        names: set[str] = set()
-        for path in [
-            *bundle.ansible().glob("roles/*/defaults/main.yml"),
-            *(bundle.ansible() / "group_vars" / "all").glob("*.yml"),
-        ]:
-            names |= set(yaml.safe_load(path.read_text()) or {})
-        for path in bundle.ansible().glob("roles/*/meta/argument_specs.yml"):
-            specs = yaml.safe_load(path.read_text())["argument_specs"]
-            names |= {name for spec in specs.values() for name in spec.get("options", {})}
-        return {name for name in names if not name.startswith("__")}
+        from ansible.plugins.loader import lookup_loader
+
+        return set(lookup_loader.get("known_variables").run([]))
 
 
 class Values:
