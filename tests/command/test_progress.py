@@ -39,7 +39,8 @@ def line(tmp_path: Path) -> list[str]:
     return [str(BIN / "ansible-playbook"), "--inventory=localhost,", "--connection=local", str(path)]
 
 
-def test_changes_and_messages_are_shown_and_the_rest_is_not(line: list[str]):
+def shown(line: list[str]) -> tuple[list[str], list[str], int]:
+    """Run it, and return its output without the times, the tasks that the command is told, and the exit status."""
     reading, writing = os.pipe()
     done = subprocess.run(
         line,
@@ -53,10 +54,16 @@ def test_changes_and_messages_are_shown_and_the_rest_is_not(line: list[str]):
     os.close(writing)
     with os.fdopen(reading) as told:
         tasks = told.read().splitlines()
+    output = [text[8:] if text[3:4] == ":" else text for text in done.stdout.splitlines()]
+    assert output.pop().startswith("Took ")
+    return output, tasks, done.returncode
+
+
+def test_changes_and_messages_are_shown_and_the_rest_is_not(line: list[str]):
+    output, tasks, status = shown(line)
+
     assert tasks == ["Look around", "Open the doors", "Count the money"]
-    shown = [text[8:] if text[3:4] == ":" else text for text in done.stdout.splitlines()]
-    assert shown.pop().startswith("Took ")
-    assert shown == [
+    assert output == [
         "Set up the shop",
         "  localhost  Open the doors",
         "✗ localhost: Count the money",
@@ -64,7 +71,19 @@ def test_changes_and_messages_are_shown_and_the_rest_is_not(line: list[str]):
         "        Fill it: make money",
         "localhost: 2 checked, 1 changed, 1 failed",
     ]
-    assert done.returncode == 2
+    assert status == 2
+
+
+def test_what_fails_alike_on_every_host_is_told_once(line: list[str]):
+    shop = Path(line[-1])
+    shop.write_text(PLAYBOOK.replace("hosts: localhost", "hosts: all"))
+
+    output, _, _ = shown([argument.replace("=localhost,", "=east,west,") for argument in line])
+
+    for host in ("east", "west"):
+        assert f"✗ {host}: Count the money" in output, output
+    assert output.count("        Fill it: make money") == 1, output
+    assert output.count("        As above.") == 1, output
 
 
 def test_a_run_that_fails_ends_with_the_time_that_it_took(line: list[str], monkeypatch: pytest.MonkeyPatch):

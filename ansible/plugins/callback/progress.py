@@ -87,8 +87,11 @@ class CallbackModule(Default):
             super().v2_runner_on_failed(result, ignore_errors=ignore_errors)
             return
         self._say(f"{self._clock()}  ✗ {result.host.get_name()}: {result.task.get_name()}", constants.COLOR_ERROR)
-        for line in str(known["msg"]).splitlines():
+        message = (result.task.get_name(), str(known["msg"]))
+        # What is wrong with the project is so on each of fifty hosts.
+        for line in ["As above."] if message in self._shown else message[1].splitlines():
             self._say(f"        {line}")
+        self._shown.add(message)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Count the changes of each host."""
