@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import SECRETS
 from tests.support.paths import ANSIBLE
-from tests.support.rendering import ROLES, load
+from tests.support.rendering import ROLES, Playbooks, load
 
 TYPES = {"str": str, "bool": bool, "int": int, "list": list, "dict": dict, "path": str, "float": float}
 roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -98,3 +99,36 @@ def test_a_role_is_held_against_its_arguments_on_every_host_that_runs_it() -> No
 
     assert ("web", "nginx") in run, "no role was found in site.yml"
     assert {(group, role) for group, roles in roles_of.items() for role in roles} == run
+
+
+def written(switch: Any) -> dict[str, str]:
+    """What is written to a host whose switches all have this value."""
+    playbooks = Playbooks(
+        "local",
+        **SECRETS,
+        app_hsts_include_subdomains=switch,
+        app_media_root="media",
+        app_media_private=switch,
+        app_flower={"login": "password", "operable": switch, "max_tasks": 1, "memory_mb": 256},
+        app_email={"host": "127.0.0.1", "port": 25, "use_tls": switch, "user": "", "from": "shop@example.com"},
+        app_environment={"TLS": "{email.use_tls}", "URL": "{email.url}"},
+        base_security_updates=switch,
+    )
+    templates = {"nginx": "site.conf", "flower": "flower.env", "base": "apt.conf"}
+    texts = {
+        name: playbooks.text(role, ANSIBLE / "roles" / role / "templates" / name) for role, name in templates.items()
+    }
+    return texts | {
+        "hsts": playbooks.value("nginx", "__nginx_hsts"),
+        "env": playbooks.value("app_release", "app_release_env"),
+    }
+
+
+@pytest.mark.parametrize(("switch", "text"), [(True, "yes"), (True, "true"), (False, "no"), (False, "false")])
+def test_a_switch_means_the_same_as_text(switch: Any, text: str) -> None:
+    """What --extra-vars NAME=false gives is text, which is true to a template."""
+    meant = written(switch)
+    for name, content in written(not switch).items():
+        assert meant[name] != content, f"{name} does not depend on the switches that this sets"
+
+    assert written(text) == meant

@@ -215,6 +215,18 @@ def test_options_of_one_playbook_are_known(tmp_path: Path, playbook: str, slip: 
     assert f"Did you mean {meant}?" in ran.stderr, ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("playbook", "slip"),
+    [("lock.yml", "lock_open=ture"), ("reboot.yml", "reboot_always=enabled"), ("site.yml", "app_media_private=nope")],
+)
+def test_a_switch_is_true_or_false(tmp_path: Path, playbook: str, slip: str) -> None:
+    """Ansible would take any other word for false: lock.yml would close the fleet."""
+    ran = site(tmp_path, None, "--extra-vars", slip, playbook=playbook, lock_reason="over")
+
+    assert ran.returncode != 0, ran.stdout
+    assert f"Nothing was done. {slip.replace('=', ' is ')}. It must be true or false." in " ".join(ran.stderr.split())
+
+
 def test_special_tags_and_variables_of_the_team_are_taken(tmp_path: Path) -> None:
     ran = site(tmp_path, None, "--tags=untagged", "--extra-vars=branch=main", playbook="lock.yml", lock_reason="noon")
 

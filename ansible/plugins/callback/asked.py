@@ -7,7 +7,8 @@ name: asked
 type: aggregate
 short_description: Refuse a run that would not do what was asked for
 description:
-  - Refuses a tag that no task of the playbook has, and an extra variable whose name looks mistyped, before the first task.
+  - Refuses, before the first task, a tag that no task of the playbook has, an extra variable whose name looks mistyped, and one that
+    is neither true nor false where it must be.
   - Has a run fail that no host took part in.
 author: Drumline
 """
@@ -16,7 +17,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import lookup_loader
+from ansible.plugins.loader import filter_loader, lookup_loader
 from ansible.utils.vars import load_extra_vars
 
 from ansible import context
@@ -77,7 +78,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             tasks = [task for play in playbook.get_plays() for block in play.compile() for task in block.get_tasks()]
             problems += unknown_tags(asked, {tag for task in tasks for tag in task.tags})
         if given := load_extra_vars(DataLoader()):
-            problems += mistyped(given, lookup_loader.get("known_variables").run([]))
+            known = lookup_loader.get("known_variables")
+            problems += mistyped(given, known.run([]))
+            # What is computed is known only within a play.
+            switches = [name for name in known.switches() if name in given and "{{" not in str(given[name])]
+            problems += filter_loader.get("switch_problems").j2_function(given, switches)
         if problems:
             self._end("\n".join(["Nothing was done.", *problems]))
 

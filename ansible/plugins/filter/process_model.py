@@ -26,6 +26,8 @@ _NUMBERS = (
     "memory_mb",
     "cpu_weight",
 )
+# What Ansible's filter `bool` understands; it takes any other word for false.
+_SWITCH = ("true", "yes", "on", "1", "false", "no", "off", "0")
 # Celery's pools in which the ledger's guarantees hold; the first is the default.
 POOLS = ("prefork", "threads", "gevent", "solo")
 # Of what a kind of process need not say.
@@ -354,6 +356,15 @@ def number_problems(name: str, values: dict[str, Any], keys: list[str]) -> list[
     ]
 
 
+def switch_problems(values: dict[str, Any], keys: list[str], at: str = "") -> list[str]:
+    """Which of these variables, or of the keys of the variable `at`, are missing or neither true nor false."""
+    return [
+        f"{at}{key} is {values.get(key, 'missing')}. It must be true or false."
+        for key in keys
+        if str(values.get(key, "")).lower() not in _SWITCH
+    ]
+
+
 def _unknown_key(at: str, found: dict[str, Any], known: list[str]) -> list[str]:
     unknown = sorted(set(found) - set(known))
     if not unknown:
@@ -458,6 +469,7 @@ class FilterModule:
             "own_problems": own_problems,
             "queues_with_stand_in": queues_with_stand_in,
             "restart_waves": restart_waves,
+            "switch_problems": switch_problems,
             "served_only_by": served_only_by,
             "stand_ins": stand_ins,
             "with_exceptions": with_exceptions,
