@@ -85,8 +85,10 @@ def test_check_mode_and_further_arguments_reach_ansible(drumline: Drumline):
         (["drain", "late"], "systemctl stop 'drumline-worker@late-*'"),
         (["drain", "late", "--resume"], "systemctl start drumline-worker@late-1 drumline-worker@late-2"),
         (["lock"], "cat /run/lock/drumline-deploy.json"),
-        (["lock", "--release"], "sudo -n -- rm --force /run/lock/drumline-deploy.json"),
+        (["lock"], "cat /opt/drumline/shared/locked.json"),
+        (["lock", "--release"], "sudo -n -- sh -c 'rm --force /run/lock/drumline-deploy.json"),
         (["history"], "/opt/drumline/shared/deploys.jsonl"),
+        (["history"], "sudo -n -- sh -c"),
         (["status"], "systemctl list-units"),
     ],
 )  # fmt: skip
@@ -103,6 +105,39 @@ def test_a_command_on_hosts_is_shown_with_the_quotes_that_it_needs(
     assert command in words[-1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["drain", "late"], "sudo -n -- drumline-supervisorctl stop worker-late-1 worker-late-2"),
+        (["drain", "late", "--resume"], "sudo -n -- drumline-supervisorctl start worker-late-1 worker-late-2"),
+        (["logs", "late", "-n", "5"], "sudo -n -- sh -c 'tail --quiet --lines=5 /var/log/drumline/worker-late-*.log'"),
+        (["logs", "web", "-f"], "--follow=name --retry /var/log/drumline/web*.log"),
+        (["logs", "--grep", "9f0c"], "/var/log/drumline/*.log | grep --line-buffered --perl-regexp -e 9f0c"),
+        (["logs", "nginx"], "--unit=nginx.service"),
+    ],
+)
+def test_a_host_under_supervisor_is_asked_for_its_programs_and_files(
+    drumline: Drumline, deployable: Path, arguments: list[str], command: str
+):
+    (deployable / "deploy/group_vars/production/manager.yml").write_text("app_process_manager: supervisor\n")
+    verb, *rest = arguments
+
+    answer = drumline(verb, "--show", *rest)
+
+    assert answer.code == 0, answer.err
+    assert command in shlex.split(answer.out.strip())[-1]
+
+
+def test_a_host_that_does_not_serve_a_queue_is_not_asked_to_start_its_workers(drumline: Drumline, deployable: Path):
+    (deployable / "deploy/group_vars/production/served.yml").write_text("app_queues_served: [late]\n")
+
+    answer = drumline("drain", "--resume", "--show")
+
+    assert answer.code == 0, answer.err
+    assert "systemctl start drumline-worker@late-1 drumline-worker@late-2" in answer.out
+    assert answer.out.count("drumline-worker@") == 2, answer.out
+
+
 UNITS = json.dumps(
     [{"unit": "drumline-web@1.service", "load": "loaded", "active": "active", "sub": "running", "description": "Web"}]
 )
@@ -110,13 +145,13 @@ DAYS = "The certificate of the site expires in {} days, on Dec 27 00:00:00 2026 
 
 
 @pytest.fixture
-def host_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put an ssh first in PATH, at whose other end a host prints a text."""
+def host_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put an ssh first in PATH, at whose other end a host prints a text and ends with a status."""
 
-    def say(text: str) -> None:
+    def say(text: str, status: int = 0) -> None:
         (tmp_path / "bin").mkdir()
         (tmp_path / "bin/said").write_text(text)
-        (tmp_path / "bin/ssh").write_text(f"#!/bin/sh\ncat {tmp_path}/bin/said\n")
+        (tmp_path / "bin/ssh").write_text(f"#!/bin/sh\ncat {tmp_path}/bin/said\nexit {status}\n")
         (tmp_path / "bin/ssh").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
 
@@ -170,6 +205,44 @@ def test_status_asks_for_the_certificates_that_the_host_itself_watches(drumline:
     assert ran.stdout == (
         f"<3>No certificate of the site found at {tmp_path}/missing.crt. See the journal of the service that should show it.\n"
     )
+
+
+HELD = json.dumps({"who": "ada", "machine": "laptop", "process": "1", "since": "noon"})
+CLOSED = json.dumps({"who": "bob", "machine": "desk", "process": "2", "since": "dawn", "reason": "the database moves"})
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "told"),
+    [
+        ([], "\n\n", "127.0.0.1  nobody is deploying"),
+        ([], f"{HELD}\n\n", "127.0.0.1  ada since noon, on laptop"),
+        ([], f"\n{CLOSED}\n", "127.0.0.1  locked by bob since dawn: the database moves"),
+        (["--release"], "\n\n", "127.0.0.1  unlocked"),
+        (["--release"], f"\n{CLOSED}\n", "127.0.0.1  locked by bob since dawn: the database moves"),
+    ],
+)
+@pytest.mark.usefixtures("deployable")
+def test_lock_tells_who_deploys_and_who_keeps_others_from_it(
+    drumline: Drumline, host_says: Callable[..., None], options: list[str], said: str, told: str
+):
+    host_says(said)
+
+    answer = drumline("lock", *options)
+
+    assert (answer.code, answer.out) == (0, f"{told}\n"), answer.err
+
+
+@pytest.mark.parametrize("verb", ["history", "lock"])
+@pytest.mark.usefixtures("deployable")
+def test_a_host_that_refuses_to_tell_is_no_answer(drumline: Drumline, host_says: Callable[..., None], verb: str):
+    """What root alone may read was "nothing yet" for everybody else."""
+    host_says("", status=1)
+
+    answer = drumline(verb)
+
+    assert answer.code == 1, answer.out
+    assert "nothing yet" not in answer.out
+    assert "nobody" not in answer.out
 
 
 def test_config_names_the_file_and_the_line_that_count(deployable: Path, drumline: Drumline):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem, get_completion_class
 
 from drumline_cli import begin, configuration, operate, playbook, project, remote
@@ -27,8 +28,28 @@ NAME = "drumline"
 SHELLS = ("bash", "zsh", "fish")
 
 
+class Verb(click.Command):
+    """A verb. It takes no empty value: that is a script's variable which was never set, and would count as not given."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse an empty value of anything but what is passed on."""
+        for parameter in self.params:
+            name = str(parameter.name)
+            given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            passed_on = name == "given" or parameter.type is click.UNPROCESSED
+            if given and not passed_on and ctx.params.get(name) in ("", ("",)):
+                raise Failure(
+                    f"The value of {parameter.opts[0] if parameter.param_type_name == 'option' else name.upper()} is empty.",
+                    fix="Give one, or leave it out.",
+                    code=Exit.USAGE,
+                )
+        return super().invoke(ctx)
+
+
 class Verbs(click.Group):
     """The verbs, grouped in the help; a misspelt one names its neighbour."""
+
+    command_class = Verb
 
     # In the order in which a newcomer needs them.
     SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -300,6 +321,12 @@ def history(asked: Asked, *, json_: bool) -> None:
 @click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
 def lock(asked: Asked, *, reason: str, open_: bool, release: bool, json_: bool) -> None:
     """Show who is deploying, lock the fleet for a reason, or remove a lock that a killed deploy left."""
+    if bool(reason) + open_ + release > 1:
+        raise Failure(
+            "--reason locks, --open opens and --release removes a deploy's lock.",
+            fix="Give one of them.",
+            code=Exit.USAGE,
+        )
     if reason or open_:
         wanted: dict[str, object] = {"lock_open": True} if open_ else {"lock_reason": reason}
         playbook.run(playbook.line(asked.project(), ["lock"], wanted), show=asked.show)
@@ -399,6 +426,12 @@ def drain(asked: Asked, *, queue: Sequence[str], host: str, resume: bool) -> Non
 
     Tasks wait meanwhile. --resume starts them again, and a deploy the workers of a queue. Nobody deploys to a drained host.
     """
+    if host and queue:
+        raise Failure(
+            "--host takes the whole host out of service, and a queue stops its workers on every host.",
+            fix=f"drumline drain {' '.join(queue)}   or   drumline drain --host {host}",
+            code=Exit.USAGE,
+        )
     if host:
         found = asked.project()
         limit = operate.one_host(found, host).name

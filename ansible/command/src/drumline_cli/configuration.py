@@ -167,6 +167,13 @@ def rotate(asked: Asked, names: list[str], *, yes: bool) -> None:
                 fix=f"drumline secrets rotate {near[0]}" if near else "drumline secrets edit",
                 code=Exit.USAGE,
             )
+    if "vault_admin_password" in names:
+        raise Failure(
+            "A deploy gives the first administrator this password once, and never changes that of an account.",
+            where=path,
+            fix="drumline manage changepassword ADDRESS",
+            code=Exit.USAGE,
+        )
     chosen = names or vault.ROTATED
     if asked.show:
         click.echo(f"# new values for {', '.join(chosen)} in {shown(path)}, then:")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drumline_cli import playbook, remote
 from drumline_cli.errors import Exit, Failure, color
-from drumline_cli.variables import Host, Variables
+from drumline_cli.variables import Host, Values, Variables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import subprocess
+    from collections.abc import Mapping, Sequence
 
     from drumline_cli.project import Asked, Project
 
@@ -28,7 +30,10 @@ _SERVERS = {
 }
 _RELEASES = "/opt/drumline/shared/deploys.jsonl"
 _LOCK = "/run/lock/drumline-deploy.json"
+# A person's, or that of a drained host.
+_CLOSED = "/opt/drumline/shared/locked.json"
 _RELEASE = "readlink /opt/drumline/current"
+_LOGS = "/var/log/drumline"
 _UNITS = "systemctl list-units 'drumline-*' --all --no-pager --output=json"
 _PROGRAMS = "sudo -n drumline-supervisorctl status"
 # What the host checks daily, now: its unit holds which certificates, and from when one is a warning and an error.
@@ -63,6 +68,10 @@ def _named(hosts: Sequence[Host], name: str, found: Project) -> Host:
     )
 
 
+def _is_supervised(values: Values) -> bool:
+    return bool(values("app_process_manager") == "supervisor")
+
+
 def _show(hosts: Sequence[Host], command: str) -> None:
     for host in hosts:
         click.echo(playbook.as_text(remote.ssh(host, command)))
@@ -72,7 +81,7 @@ def status(asked: Asked, *, json_: bool) -> None:
     """Print every unit of every host, and when its certificates expire."""
     variables = Variables(asked.project())
     hosts = variables.hosts()
-    supervised = variables.values(hosts[0].name)("app_process_manager") == "supervisor"
+    supervised = _is_supervised(variables.values(hosts[0].name))
     command = "; ".join((_RELEASE, _PROGRAMS if supervised else _UNITS, _CERTIFICATES))
     if asked.show:
         _show(hosts, command)
@@ -183,23 +192,36 @@ def logs(asked: Asked, *, process: str, follow: bool, lines: int, since: str, gr
         hosts = [_named(hosts, host, found)]
     elif group:
         hosts = [each for each in hosts if group in each.groups]
-    command = [
-        "journalctl",
-        "--no-pager",
-        "--output=short-iso",
-        f"--lines={lines}",
-        *(f"--unit={unit}" for unit in units),
-    ]
-    command += [
-        *(["--follow"] if follow else []),
-        *([f"--since={since}"] if since else []),
-        *([f"--grep={grep}"] if grep else []),
-    ]
-    line = remote.as_root(*command)
+    if _is_supervised(values) and process not in _SERVERS:
+        line = _tail(units, follow=follow, lines=lines, since=since, grep=grep)
+    else:
+        command = ["journalctl", "--no-pager", "--output=short-iso", f"--lines={lines}"]
+        command += [
+            *(f"--unit={unit}" for unit in units),
+            *(["--follow"] if follow else []),
+            *([f"--since={since}"] if since else []),
+            *([f"--grep={grep}"] if grep else []),
+        ]
+        line = remote.as_root(*command)
     if asked.show:
         _show(hosts, line)
         return
     _follow(hosts, line)
+
+
+def _tail(units: Sequence[str], *, follow: bool, lines: int, since: str, grep: str) -> str:
+    """Return the line that shows the files to which supervisor writes what the journal would have of these units."""
+    if since:
+        raise Failure(
+            "--since asks the journal; under supervisor the logs are files, each line with its time.",
+            fix=f"drumline logs --lines 1000 --grep {since.split(maxsplit=1)[0]}",
+            code=Exit.USAGE,
+        )
+    names = (unit.removeprefix("drumline-").replace("@", "-") for unit in units)
+    files = ("*".join(shlex.quote(part) for part in f"{_LOGS}/{name}.log".split("*")) for name in names)
+    tail = f"tail --quiet --lines={lines} {'--follow=name --retry ' if follow else ''}{' '.join(files)}"
+    chosen = f" | grep --line-buffered --perl-regexp -e {shlex.quote(grep)}" if grep else ""
+    return remote.as_root("sh", "-c", tail + chosen)
 
 
 def _follow(hosts: Sequence[Host], command: str) -> None:
@@ -245,15 +267,19 @@ def drain(asked: Asked, queues: list[str], *, resume: bool) -> None:
                 code=Exit.USAGE,
             )
     wanted = queues or list(known)
-    if resume:
-        units = [
-            f"drumline-worker@{name}-{number}" for name in wanted for number in range(1, known[name]["instances"] + 1)
-        ]
-        command = remote.as_root("systemctl", "start", *units)
-    else:
-        command = remote.as_root("systemctl", "stop", *(f"drumline-worker@{name}-*" for name in wanted))
+    commands = {
+        host.name: _drain(variables.values(host.name), wanted, resume=resume)
+        for host in hosts
+        if set(wanted) & set(variables.values(host.name)("app_queues_served"))
+    }
+    hosts = [host for host in hosts if host.name in commands]
+    if not hosts:
+        raise Failure(
+            f"No host serves {' or '.join(wanted)} (app_queues_served).", fix="drumline status", code=Exit.USAGE
+        )
     if asked.show:
-        _show(hosts, command)
+        for host in hosts:
+            _show([host], commands[host.name])
         return
     if not resume:
         longest = max(known[name]["drain_timeout"] for name in wanted)
@@ -261,20 +287,35 @@ def drain(asked: Asked, queues: list[str], *, resume: bool) -> None:
             f"Waiting for the running tasks of {', '.join(wanted)}, up to {playbook.elapsed(longest)}.", err=True
         )
     longest = max(known[name]["drain_timeout"] for name in wanted) + 120
-    for name, done in remote.ask_all(hosts, lambda host: remote.ask(host, command, timeout=longest)).items():
+    for name, done in remote.ask_all(
+        hosts, lambda host: remote.ask(host, commands[host.name], timeout=longest)
+    ).items():
         if done.returncode:
             raise Failure(f"{name}: {done.stderr.strip()}", fix="drumline status", code=Exit.FAILED)
     click.echo("started" if resume else "drained; tasks wait until drumline drain --resume, or a deploy")
 
 
+def _drain(values: Values, queues: Sequence[str], *, resume: bool) -> str:
+    """Return the line that stops the workers of those queues that a host serves, or starts them again."""
+    verb, known = "start" if resume else "stop", values("app_queues")
+    served = [name for name in queues if name in values("app_queues_served")]
+    instances = [f"{name}-{number}" for name in served for number in range(1, known[name]["instances"] + 1)]
+    if _is_supervised(values):
+        return remote.as_root("drumline-supervisorctl", verb, *(f"worker-{instance}" for instance in instances))
+    if resume:
+        return remote.as_root("systemctl", verb, *(f"drumline-worker@{instance}" for instance in instances))
+    # A stand-in, too, and what an earlier release still drains.
+    return remote.as_root("systemctl", verb, *(f"drumline-worker@{name}-*" for name in served))
+
+
 def history(asked: Asked, *, json_: bool) -> None:
     """Print the releases that each host was switched to."""
     hosts = [host for host in Variables(asked.project()).hosts() if set(host.groups) & set(APPLICATION)]
-    command = f"test -e {_RELEASES} && cat {_RELEASES} || true"
+    command = remote.as_root("sh", "-c", f"test ! -e {_RELEASES} || cat {_RELEASES}")
     if asked.show:
         _show(hosts, command)
         return
-    for name, done in remote.ask_all(hosts, lambda host: remote.ask(host, command)).items():
+    for name, done in _answers(hosts, command).items():
         for line in done.stdout.splitlines():
             try:
                 entry = json.loads(line)
@@ -289,27 +330,42 @@ def history(asked: Asked, *, json_: bool) -> None:
 
 
 def lock(asked: Asked, *, release: bool, json_: bool) -> None:
-    """Print who holds the deploy lock of each host, or remove it."""
+    """Print who holds the deploy lock of each host, and who has closed it, or remove a deploy's lock."""
     hosts = [host for host in Variables(asked.project()).hosts() if set(host.groups) & set(APPLICATION)]
-    command = remote.as_root("rm", "--force", _LOCK) if release else f"cat {_LOCK} 2>/dev/null || true"
+    # One line for each, empty when there is none.
+    look = "; ".join(f"test ! -e {path} || cat {path}; echo" for path in (_LOCK, _CLOSED))
+    command = remote.as_root("sh", "-c", f"rm --force {_LOCK}; {look}" if release else look)
     if asked.show:
         _show(hosts, command)
         return
-    held = {}
-    for name, done in remote.ask_all(hosts, lambda host: remote.ask(host, command)).items():
-        if done.returncode:
-            raise Failure(f"{name}: {done.stderr.strip()}", fix=f"drumline shell --host {name}", code=Exit.FAILED)
-        try:
-            held[name] = json.loads(done.stdout) if done.stdout.strip() else None
-        except ValueError:
-            held[name] = {"who": "somebody", "since": "a moment ago"}
+    held = {name: _holder(done.stdout) for name, done in _answers(hosts, command).items()}
     if json_:
         click.echo(json.dumps(held, indent=2))
         return
     for name, holder in held.items():
-        if release:
-            click.echo(f"{name}  unlocked")
+        if holder and "reason" in holder:
+            click.echo(f"{name}  locked by {holder.get('who')} since {holder.get('since')}: {holder['reason']}")
         elif holder:
             click.echo(f"{name}  {holder.get('who')} since {holder.get('since')}, on {holder.get('machine')}")
         else:
-            click.echo(f"{name}  nobody is deploying")
+            click.echo(f"{name}  {'unlocked' if release else 'nobody is deploying'}")
+
+
+def _holder(answer: str) -> dict[str, Any] | None:
+    """Return the first lock of an answer; what a deploy is just writing cannot be read."""
+    for line in filter(None, answer.splitlines()):
+        try:
+            found: dict[str, Any] = json.loads(line)
+        except ValueError:
+            return {"who": "somebody", "since": "a moment ago"}
+        return found
+    return None
+
+
+def _answers(hosts: Sequence[Host], command: str) -> Mapping[str, subprocess.CompletedProcess[str]]:
+    """Ask every host, and raise a Failure if one refuses."""
+    answers = remote.ask_all(hosts, lambda host: remote.ask(host, command))
+    for name, done in answers.items():
+        if done.returncode:
+            raise Failure(f"{name}: {done.stderr.strip()}", fix=f"drumline shell --host {name}", code=Exit.FAILED)
+    return answers
