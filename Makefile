@@ -17,6 +17,17 @@ BRING_UP = for verb in destroy syntax converge idempotence side-effect; do tests
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
 
+# make ignores what no verb takes: a mistyped INVENTORY would deploy to the local host.
+FLEET_VERBS = site deploy rollback restart drain reboot lock unlock verify
+ifneq (,$(filter $(FLEET_VERBS),$(MAKECMDGOALS)))
+TAKEN = INVENTORY ARGS $(if $(filter site deploy,$(MAKECMDGOALS)),REF) $(if $(filter rollback,$(MAKECMDGOALS)),TO) $(if $(filter lock unlock,$(MAKECMDGOALS)),REASON)
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(filter-out $(TAKEN),$(GIVEN))
+$(if $(UNKNOWN),$(error Nothing was done: make $(MAKECMDGOALS) does not take $(UNKNOWN). It takes $(strip $(TAKEN))))
+EMPTY := $(strip $(foreach name,$(filter-out ARGS,$(GIVEN)),$(if $($(name)),,$(name))))
+$(if $(EMPTY),$(error Nothing was done: $(EMPTY) is empty. Give it a value, or leave it out))
+endif
+
 .PHONY: help
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +53,8 @@ dev: ## Run the whole stack on this machine without root, reloading on changes: 
 	@.venv/bin/python supervisor/development.py $(PORT)
 
 .PHONY: site
-site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production, ARGS="--check --diff"
-	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) site.yml $(ARGS)
+site: bootstrap-controller ## Provision and deploy a fleet: INVENTORY=production, REF=v1.4, ARGS="--check --diff"
+	@cd ansible && ansible-playbook --inventory $(INVENTORY_FILE) site.yml $(if $(REF),--extra-vars app_ref=$(REF)) $(ARGS)
 
 .PHONY: deploy
 deploy: bootstrap-controller ## Deploy onto a provisioned fleet: INVENTORY=production; REF=v1.4 names a commit, tag or branch
