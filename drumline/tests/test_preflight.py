@@ -1,6 +1,7 @@
 """What is said of settings that lose, double or leave open, and what is not said of safe ones."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +11,11 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
 from kombu import Exchange, Queue
 
+from drumline import conf
 from drumline.ledger import store
 from drumline.preflight import celery_settings
 from drumline.preflight.celery_settings import settings_notes, settings_problems
-from drumline.preflight.django_settings import django_problems
+from drumline.preflight.django_settings import LEAST, django_problems
 from drumline.preflight.queues import serving_problems, waiting_problems
 from drumline.preflight.routes import routed_queues
 from drumline.preflight.task_options import task_notes, task_problems
@@ -374,6 +376,93 @@ def test_a_dangerous_setting_of_django_is_named(settings, monkeypatch, setting, 
     setattr(settings, setting, value)
     [problem] = django_problems()
     assert named in problem
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("DURABLE", "false", "is 'false', which counts as True; set it to True or False in the Django settings"),
+        ("DURABLE", 0, "is 0, which counts as False; set it to True or False in"),
+        ("PGBOUNCER", "false", "is 'false', which counts as True; set it to True, False or None in"),
+        ("LEASE", "15", "is '15'; set it to a number in"),
+        ("LEASE", True, "is True; set it to a number in"),
+        (
+            "LEASE",
+            -1,
+            "is -1, and a worker sends a heartbeat every 3 s, so one that lives may be declared dead; set it to 9 or",
+        ),
+        ("LEASE", 8.9, "is 8.9, and a worker sends a heartbeat every 3 s"),
+        ("KEEP_FINISHED", float("inf"), "is inf; set it to a number in"),
+        ("KEEP_FINISHED", float("nan"), "is nan; set it to a number in"),
+        ("KEEP_FINISHED", -5, "is -5, which is negative; set it to 0 or more in the Django settings"),
+        ("KEEP_FINISHED", None, "is None; set it to a number in"),
+        ("MAX_ATTEMPTS", "three", "is 'three'; set it to a whole number in"),
+        ("MAX_ATTEMPTS", 2.5, "is 2.5; set it to a whole number in"),
+        ("MAX_ATTEMPTS", 0, "is 0, but every task is started at least once; set it to 1 or more in"),
+        ("PUBLISH_TIMEOUT", 0, "is 0, which leaves no time; set it to more than 0 in"),
+        ("MAX_PUBLISH_LAG", -0.5, "is -0.5, which leaves no time; set it to more than 0 in"),
+        ("CELERY_APP", None, "is None; set it to a string in"),
+    ],
+)
+def test_a_value_that_drumline_cannot_use_is_named_with_one_that_it_can(settings, setting, value, said):
+    setattr(settings, f"DRUMLINE_{setting}", value)
+    [problem] = django_problems()
+    assert problem.startswith(f"DRUMLINE_{setting} {said}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("DURABLE", False),
+        ("PGBOUNCER", True),
+        ("PGBOUNCER", None),
+        ("LEASE", 9),
+        ("LEASE", 15.5),
+        ("KEEP_FINISHED", 0),
+        ("KEEP_FINISHED", 3600),
+        ("MAX_ATTEMPTS", 1),
+        ("PUBLISH_TIMEOUT", 0.2),
+        ("CELERY_APP", "config.celery.app"),
+    ],
+)
+def test_a_value_that_drumline_can_use_passes(settings, setting, value):
+    setattr(settings, f"DRUMLINE_{setting}", value)
+    assert list(django_problems()) == []
+
+
+def test_every_default_of_drumlines_own_settings_is_a_value_that_passes(settings):
+    for name in conf.TYPES:
+        setattr(settings, name, getattr(conf, name.removeprefix("DRUMLINE_").lower())())
+    assert list(django_problems()) == []
+
+
+def test_every_setting_that_drumline_reads_has_a_type():
+    assert set(re.findall(r'"(DRUMLINE_\w+)"', Path(conf.__file__).read_text(encoding="utf-8"))) == conf.TYPES.keys()
+    assert LEAST.keys() <= conf.TYPES.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("DRUMLINE_KEEP_FINSIHED", "did you mean DRUMLINE_KEEP_FINISHED?"),
+        ("DRUMLINE_LEASES", "did you mean DRUMLINE_LEASE?"),
+        (
+            "DRUMLINE_COLOUR",
+            "remove it, or give a setting of your own another prefix. Drumline's: DRUMLINE_CELERY_APP, ",
+        ),
+    ],
+)
+def test_a_setting_that_drumline_does_not_know_is_named(settings, name, said):
+    setattr(settings, name, 5)
+    [problem] = django_problems()
+    assert problem.startswith(f"{name} is not a Drumline setting and is ignored; {said}")
+
+
+@pytest.mark.django_db
+def test_a_deploy_is_refused_for_a_setting_of_drumlines_own(settings):
+    settings.DRUMLINE_LEASE = "a while"
+    with pytest.raises(CommandError, match="DRUMLINE_LEASE is 'a while'"):
+        call_command("drumline_check")
 
 
 def test_connections_that_are_kept_unseen_are_named(monkeypatch):

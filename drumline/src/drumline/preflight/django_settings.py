@@ -1,7 +1,10 @@
 """What the project's Django settings would lose or leave open in workers; `check --deploy` has the web's side."""
 
+import difflib
+import math
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router
@@ -10,6 +13,29 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from drumline import conf
 from drumline.ledger.pooling import stands_before
 from drumline.models import DurableTask
+from drumline.worker.heartbeat import HEARTBEAT
+
+# What to set instead of a value of another type.
+VALUES: dict[Any, str] = {
+    bool: "True or False",
+    bool | None: "True, False or None",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+}
+
+# The least value, and what is wrong with a lower one. A number without an entry must be more than 0.
+LEAST: dict[str, tuple[float, str]] = {
+    # A heartbeat may be sent a second late, and the relay may read it a second after that. One that fails is sent again
+    # after another second, for which two heartbeats leave no time.
+    "DRUMLINE_LEASE": (
+        3 * HEARTBEAT,
+        f"and a worker sends a heartbeat every {HEARTBEAT:g} s, so one that lives may be declared dead",
+    ),
+    "DRUMLINE_MAX_ATTEMPTS": (1, "but every task is started at least once"),
+    # At 0 a task is deleted as soon as it has ended.
+    "DRUMLINE_KEEP_FINISHED": (0, "which is negative"),
+}
 
 
 def django_problems() -> Iterator[str]:
@@ -41,6 +67,45 @@ def django_problems() -> Iterator[str]:
                 f"DATABASES[{alias!r}] keeps connections without health checks: after a restart of the "
                 'database tasks fail; add "CONN_HEALTH_CHECKS": True'
             )
+    yield from _own_problems()
+
+
+def _own_problems() -> Iterator[str]:
+    """Yield one line for each of Drumline's own settings that has a value it cannot use, or that it does not know."""
+    for name in dir(settings):
+        if name in conf.TYPES:
+            if wrong := _wrong(name, getattr(settings, name)):
+                yield f"{name} is {wrong} in the Django settings"
+        elif name.startswith(conf.PREFIX):
+            yield f"{name} is not a Drumline setting and is ignored; {_meant(name)}"
+
+
+def _wrong(name: str, value: Any) -> str:
+    """Return the value, what is wrong with it, and what to set instead; empty if nothing is."""
+    kind = conf.TYPES[name]
+    if kind in {int, float}:
+        # A bool is an int, and an int will do for a float.
+        fits = not isinstance(value, bool) and isinstance(value, (int, kind)) and math.isfinite(value)
+    else:
+        fits = isinstance(value, kind)
+    if not fits:
+        counts = f", which counts as {bool(value)}" if kind in {bool, bool | None} else ""
+        return f"{value!r}{counts}; set it to {VALUES[kind]}"
+    if name in LEAST and value < LEAST[name][0]:
+        least, why = LEAST[name]
+        return f"{value!r}, {why}; set it to {least:g} or more"
+    if kind is float and name not in LEAST and value <= 0:
+        return f"{value!r}, which leaves no time; set it to more than 0"
+    return ""
+
+
+def _meant(name: str) -> str:
+    """Return what to type instead of a setting that nothing reads."""
+    # Without the prefix, which makes any two names alike.
+    known = [setting.removeprefix(conf.PREFIX) for setting in conf.TYPES]
+    if close := difflib.get_close_matches(name.removeprefix(conf.PREFIX), known, n=1):
+        return f"did you mean {conf.PREFIX}{close[0]}?"
+    return f"remove it, or give a setting of your own another prefix. Drumline's: {', '.join(sorted(conf.TYPES))}"
 
 
 def pooling_problems() -> Iterator[str]:
