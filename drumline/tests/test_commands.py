@@ -22,6 +22,8 @@ def test_an_unknown_task_is_answered_with_the_known_ones():
 def test_an_unknown_queue_is_answered_with_the_declared_ones():
     with pytest.raises(CommandError, match=r"There is no queue 'hgih'\. Declared queues: default, high, low"):
         call_command("enqueue", "drumline.ping", "--queue", "hgih")
+    with pytest.raises(CommandError, match=r"There is no queue ''\. Declared queues"):
+        call_command("enqueue", "drumline.ping", "--queue", "")
 
 
 @pytest.mark.parametrize("arguments", ["{", "7", '"text"', "null"])
@@ -86,6 +88,16 @@ def test_a_fresh_relay_does_not_stand_for_beat(capsys):
     with pytest.raises(CommandError, match="beat on h1 sent its last heartbeat 99 s ago"):
         call_command("heartbeats", "beat", "relay", "--max-age", "30")
     assert "relay@h1 on h1" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+def test_a_name_without_a_heartbeat_fails_without_an_age_too(capsys):
+    beat("beat", seconds=99)
+    call_command("heartbeats", "beat")
+    for arguments in (("btea",), ("beat", "btea", "--json")):
+        with pytest.raises(CommandError, match=r"^No heartbeat of btea found\. Is drumline-btea running\?$"):
+            call_command("heartbeats", *arguments)
+    assert "beat on h1" in capsys.readouterr().out
 
 
 @pytest.mark.django_db
@@ -161,6 +173,18 @@ def test_what_waits_in_a_queue_is_sent_through_another(capsys, monkeypatch):
     call_command("queues", "--check")
     with pytest.raises(CommandError, match="There is no queue 'hgih'"):
         call_command("queues", "move", "high", "hgih")
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("no_broker")
+def test_a_queue_that_nothing_waits_in_and_nobody_declares_is_not_moved(capsys):
+    with pytest.raises(CommandError, match=r"There is no queue 'hgih', and no task .* Did you mean high\?"):
+        call_command("queues", "move", "hgih", "default")
+    call_command("queues", "move", "high", "default")
+    assert "Moved 0 tasks from high to default" in capsys.readouterr().out
+    # A release that runs beside this one may declare it.
+    worker("reports")
+    call_command("queues", "move", "reports", "default")
 
 
 @pytest.mark.django_db

@@ -45,6 +45,50 @@ def test_dead_letters_are_listed_latest_first_and_filtered(capsys):
     assert run(capsys, "dead_letters", "list", "--task", "drumline.pong") == "No dead letters.\n"
 
 
+@pytest.mark.parametrize("verb", [("list",), ("list", "--json"), ("requeue", "--all")])
+@pytest.mark.parametrize(("queue", "said"), [("hgih", "Did you mean high"), ("zzz", "Known queues: .*high"), ("", "")])
+def test_a_queue_that_nobody_knows_is_refused(verb, queue, said):
+    dead = task()
+    with pytest.raises(CommandError, match=f"There is no queue '{queue}', and no task is in one of that name.*{said}"):
+        call_command("dead_letters", *verb, "--queue", queue)
+    assert DurableTask.objects.get(id=dead).state == State.DEAD
+
+
+def test_a_queue_that_is_declared_no_longer_is_known_by_what_it_holds(capsys):
+    dead = task(queue="removed")
+    assert dead in run(capsys, "dead_letters", "list", "--queue", "removed")
+    assert "Requeued 1 of 1." in run(capsys, "dead_letters", "requeue", "--all", "--queue", "removed")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("drumline.pign", "Did you mean drumline.ping"), ("", "Nothing was changed")]
+)
+def test_a_task_that_nobody_knows_is_not_requeued(capsys, name, said):
+    dead, other = task(), task(name="of.an.older.release")
+    with pytest.raises(CommandError, match=f"There is no task '{name}', and no dead letter of that name.*{said}"):
+        call_command("dead_letters", "requeue", "--all", "--task", name)
+    assert DurableTask.objects.get(id=dead).state == State.DEAD
+    assert "Requeued 1 of 1." in run(capsys, "dead_letters", "requeue", "--all", "--task", "of.an.older.release")
+    assert DurableTask.objects.get(id=other).state == State.QUEUED
+    # It is registered, and none of it is dead.
+    assert "Requeued 0 of 0." in run(capsys, "dead_letters", "requeue", "--all", "--task", "testproject.work")
+
+
+def test_a_list_says_what_it_leaves_out(capsys):
+    for _ in range(3):
+        task()
+    assert "not listed" not in run(capsys, "dead_letters", "list", "--limit", "3")
+    last = run(capsys, "dead_letters", "list", "--limit", "1", "--queue", "default").splitlines()[-1]
+    assert last == "2 more are not listed. To list all: dead_letters list --queue default --limit 3"
+    call_command("dead_letters", "list", "--limit", "2", "--json")
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 2
+    assert "1 more are not listed" in printed.err
+    for limit in ("0", "-1"):
+        with pytest.raises(CommandError, match=f"--limit is {limit}; it must be 1 or more"):
+            call_command("dead_letters", "list", "--limit", limit)
+
+
 def test_one_task_is_shown_with_arguments_and_history(capsys):
     history = [{"at": NOW.isoformat(), "what": "lost", "worker": None, "error": "its worker died"}]
     dead = task(history=history, traceback="Traceback: here")

@@ -1,5 +1,6 @@
 """dead_letters: list, show, requeue and discard tasks that failed for good."""
 
+import difflib
 import getpass
 import json
 import os
@@ -8,9 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import QuerySet
 
+from drumline.application import application
 from drumline.ledger import operators
 from drumline.ledger.selectors import dead_letters, task_arguments, task_by_id, task_id
+from drumline.management.queue_names import known_queue
 from drumline.message import ledger_id
 from drumline.models import DurableTask
 
@@ -49,17 +53,20 @@ class Command(BaseCommand):
         getattr(self, f"_{options['verb']}")(options)
 
     def _list(self, options: dict[str, Any]) -> None:
-        rows = dead_letters(queue=options["queue"], task=options["task"]).defer("message", "traceback", "history")
-        rows = rows[: max(options["limit"], 0)]
+        limit = options["limit"]
+        if limit < 1:
+            raise CommandError(f"--limit is {limit}; it must be 1 or more.")
+        found = _found(options)
+        rows = list(found.defer("message", "traceback", "history")[:limit])
         if options["json"]:
             self.stdout.write(json.dumps([_summary(row) for row in rows]))
-            return
-        for row in rows:
-            ended = f"{row.finished_at:%Y-%m-%d %H:%M:%S}"
-            error = row.error.splitlines()[0][:100] if row.error else ""
-            self.stdout.write(f"{ended}  {row.id}  {row.queue}  {row.name}  {row.attempt} attempts  {error}")
-        if not rows:
-            self.stdout.write("No dead letters.")
+        else:
+            self.stdout.write("\n".join(map(_line, rows)) or "No dead letters.")
+        if len(rows) == limit and (total := found.count()) > limit:
+            # A program reads the list alone.
+            out = self.stderr if options["json"] else self.stdout
+            asked = "".join(f" --{name} {options[name]}" for name in ("queue", "task") if options[name])
+            out.write(f"{total - limit} more are not listed. To list all: dead_letters list{asked} --limit {total}")
 
     def _show(self, options: dict[str, Any]) -> None:
         row = task_by_id(options["id"])
@@ -99,10 +106,11 @@ class Command(BaseCommand):
         if options["all"] == bool(options["ids"]):
             raise CommandError("Give task ids, or --all, optionally with --queue and --task.")
         if options["all"]:
+            if options["task"] is not None:
+                _refuse_unknown_task(options["task"])
             # Before the first is queued again: one that fails at once must not come round for ever.
-            rows = dead_letters(queue=options["queue"], task=options["task"])
-            ids = list(rows.values_list("id", flat=True))
-        elif options["queue"] or options["task"]:
+            ids = list(_found(options).values_list("id", flat=True))
+        elif options["queue"] is not None or options["task"] is not None:
             raise CommandError("--queue and --task can only be used with --all, not with ids.")
         else:
             ids = _ids(options["ids"], "dead or discarded", DurableTask.State.DEAD, DurableTask.State.DISCARDED)
@@ -126,8 +134,31 @@ def operator() -> str:
 
 
 def _declare_filters(verb: ArgumentParser) -> None:
-    verb.add_argument("--queue", default="", help="only tasks of this queue")
-    verb.add_argument("--task", default="", metavar="NAME", help="only tasks with this name")
+    verb.add_argument("--queue", help="only tasks of this queue")
+    verb.add_argument("--task", metavar="NAME", help="only tasks with this name")
+
+
+def _found(options: dict[str, Any]) -> QuerySet[DurableTask]:
+    """Return the dead letters that match --queue and --task; refuse a queue that nobody knows."""
+    queue = "" if options["queue"] is None else known_queue(options["queue"])
+    return dead_letters(queue=queue, task=options["task"] or "")
+
+
+def _refuse_unknown_task(name: str) -> None:
+    """Refuse a name that no registered task and no dead letter has: a typing error, mostly."""
+    # Celery itself imports a project's tasks only in its own processes.
+    application().loader.import_default_modules()
+    known = {*application().tasks, *dead_letters().order_by().values_list("name", flat=True).distinct()}
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise CommandError(f"There is no task {name!r}, and no dead letter of that name. Nothing was changed.{meant}")
+
+
+def _line(row: DurableTask) -> str:
+    ended = f"{row.finished_at:%Y-%m-%d %H:%M:%S}"
+    error = row.error.splitlines()[0][:100] if row.error else ""
+    return f"{ended}  {row.id}  {row.queue}  {row.name}  {row.attempt} attempts  {error}"
 
 
 def _summary(row: DurableTask) -> dict[str, Any]:

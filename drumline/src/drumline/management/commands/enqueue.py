@@ -14,8 +14,8 @@ from kombu.exceptions import OperationalError
 
 from drumline.application import application
 from drumline.ledger.selectors import task_by_id
+from drumline.management.queue_names import queue_to_send_to
 from drumline.models import DurableTask, Worker
-from drumline.preflight.routes import declared_queues, may_be_sent_to
 
 # What Celery calls the places where a row stands.
 STATES = {
@@ -50,8 +50,8 @@ class Command(BaseCommand):
         args, kwargs = _arguments(options["json"])
         # Without --queue Celery routes it, as it does for every other sender.
         queues: list[str | None] = [None]
-        if options["queue"]:
-            queues = [_queue(name.strip()) for name in options["queue"].split(",")]
+        if options["queue"] is not None:
+            queues = [queue_to_send_to(name.strip()) for name in options["queue"].split(",")]
         failures = []
         for queue in queues:
             started = time.monotonic()
@@ -158,13 +158,6 @@ def _task(name: str) -> Any:
         known = "\n".join(f"  {known}" for known in sorted(tasks) if not known.startswith("celery."))
         raise CommandError(f"There is no task {name!r}. Known tasks:\n{known}")
     return tasks[name]
-
-
-def _queue(name: str) -> str:
-    if not may_be_sent_to(application(), name):
-        declared = ", ".join(sorted(declared_queues(application())))
-        raise CommandError(f"There is no queue {name!r}. Declared queues: {declared}")
-    return name
 
 
 def _arguments(text: str) -> tuple[list[Any], dict[str, Any]]:

@@ -1,6 +1,7 @@
 """heartbeats: list when each process last sent a heartbeat."""
 
 import json
+import math
 from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from drumline.models import Heartbeat
 
 
 class Command(BaseCommand):
-    """List heartbeats. With --max-age, exit 1 if one is older or there is none."""
+    """List heartbeats. Exit 1 if a name has none and, with --max-age, if one is older or there is none at all."""
 
     help = "List heartbeats with their ages, for example: heartbeats beat relay --max-age 60"
 
@@ -50,10 +51,9 @@ class Command(BaseCommand):
         else:
             for row in rows:
                 self.stdout.write(f"{row['name']} on {row['host']} (pid {row['pid']}): {row['age']} s ago")
-        if options["max_age"] is None:
-            return
-        problems = [line for name in names if (line := _judged(name, ages, options["max_age"]))]
-        if not names and (line := _all_judged(ages, options["max_age"])):
+        limit = math.inf if options["max_age"] is None else options["max_age"]
+        problems = [line for name in names if (line := _judged(name, ages, limit))]
+        if not names and options["max_age"] is not None and (line := _all_judged(ages, limit)):
             problems.append(line)
         if problems:
             raise CommandError("\n".join(problems))

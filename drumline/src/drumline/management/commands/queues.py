@@ -17,7 +17,7 @@ from drumline.ledger.selectors import (
     unserved_queues,
 )
 from drumline.management.commands.dead_letters import operator
-from drumline.preflight.routes import declared_queues, may_be_sent_to
+from drumline.management.queue_names import known_queue, queue_to_send_to
 
 
 class Command(BaseCommand):
@@ -53,12 +53,10 @@ class Command(BaseCommand):
             raise CommandError(unserved_message(unserved))
 
     def _move(self, source: str, target: str) -> None:
-        if not may_be_sent_to(application(), target):
-            declared = ", ".join(sorted(declared_queues(application())))
-            raise CommandError(f"There is no queue {target!r}. Declared queues: {declared}")
+        queue_to_send_to(target)
         if source == target:
             raise CommandError(f"Both queues are {source}; nothing was changed.")
-        moved = operators.move(source, application().amqp.queues[target], by=operator())
+        moved = operators.move(known_queue(source), application().amqp.queues[target], by=operator())
         self.stdout.write(f"Moved {moved} tasks from {source} to {target}.")
 
     def _depths(self, names: list[str]) -> dict[str, int]:
