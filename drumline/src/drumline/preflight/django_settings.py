@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -84,6 +85,10 @@ def _wrong(name: str, value: Any) -> str:
     """Return the value, what is wrong with it, and what to set instead; empty if nothing is."""
     kind = conf.TYPES[name]
     if kind in {int, float}:
+        if isinstance(value, str):
+            # As the environment gives it.
+            with suppress(ValueError):
+                value = kind(value)
         # A bool is an int, and an int will do for a float.
         fits = not isinstance(value, bool) and isinstance(value, (int, kind)) and math.isfinite(value)
     else:
