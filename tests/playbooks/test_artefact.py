@@ -126,8 +126,10 @@ def test_whatever_goes_into_an_artefact_makes_another_one(project: Path, planned
     identities += [planned(extra=["server"])["id"], planned(build_commands=["true"])["id"]]
     # The ledger brings what the project may have, and makes another release of it all the same.
     identities += [planned(needs=[{"add": "driver"}])["id"]]
+    # What is done with it once, on the hosts, would not be done with one that is there already.
+    identities += [planned(installs=[["libpq5"], "static"])["id"]]
 
-    assert len(set(identities)) == 7
+    assert len(set(identities)) == 8
 
 
 def test_what_git_does_not_track_does_not_ship_and_is_said_unless_git_ignores_it(

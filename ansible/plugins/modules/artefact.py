@@ -45,6 +45,7 @@ options:
   build_constraints: {description: Versions of build tools., type: list, elements: str, default: []}
   build_commands: {description: Commands to run in a copy of the source., type: list, elements: str, default: []}
   build_environment: {description: Environment variables of those commands., type: dict, default: {}}
+  installs: {description: What the hosts do once with a release; other values make another one., type: list, elements: raw, default: []}
   build_leftovers: {description: Names of files and folders that they make and that do not ship., type: list, elements: str, default: [node_modules]}
   installer: {description: Drumline's own project whose lock has the group installer., type: path, required: true}
   pythons: {description: Full Python versions of the hosts., type: list, elements: str, required: true}
@@ -251,7 +252,7 @@ class Build:
     def _identity(self) -> str:
         options = self.options
         # With the ledger it is another release, also where the project has all that it needs: it has more migrations and tasks.
-        digest = self._digest(["build_commands", "build_environment", "build_leftovers", "needs"])
+        digest = self._digest(["build_commands", "build_environment", "build_leftovers", "installs", "needs"])
         digest.update(self.dependencies.encode())
         _add(digest, self.source)
         if options["build_commands"] and self.top:
@@ -389,6 +390,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "build_constraints": {"type": "list", "elements": "str", "default": []},
     "build_commands": {"type": "list", "elements": "str", "default": []},
     "build_environment": {"type": "dict", "default": {}},
+    "installs": {"type": "list", "elements": "raw", "default": []},
     "build_leftovers": {"type": "list", "elements": "str", "default": ["node_modules"]},
     "installer": {"type": "path", "required": True},
     "pythons": {"type": "list", "elements": "str", "required": True},
