@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import SECRETS
 from tests.support.paths import ANSIBLE
-from tests.support.rendering import Playbooks
+from tests.support.rendering import FACTS, Playbooks
 
 ADDRESSES = {"app1": "192.0.2.1", "work1": "192.0.2.2", "data1": "192.0.2.3", "ring1": "192.0.2.4"}
 GROUPS = {
@@ -82,6 +82,20 @@ def test_the_database_of_a_fleet_lets_other_hosts_in_over_tls_alone(fleet: Path)
     server = Playbooks(fleet, "data1", **SECRETS, postgresql_max_connections=100)
     settings = server.text("postgresql", ANSIBLE / "roles/postgresql/templates/postgresql.conf")
     assert "ssl_cert_file = '/etc/postgresql/17/main/drumline.crt'" in settings
+
+
+@pytest.mark.parametrize(("host", "holds", "problems"), [("data1", True, 0), ("ring1", True, 1), ("ring1", False, 0)])
+def test_a_host_that_holds_the_database_does_not_leave_its_group_unnoticed(
+    fleet: Path, host: str, *, holds: bool, problems: int
+) -> None:
+    """The site would run on the empty one that the group's new host gets."""
+    there = {"ansible_local": {"drumline": {"project": "Drumline"} | ({"database": True} if holds else {})}}
+    found = Playbooks(fleet, host, **SECRETS, ansible_facts=FACTS | there).value("preflight", "__database_problems")
+
+    assert len(found) == problems, found
+    assert all(f"{host} holds the database" in problem for problem in found)
+    kept = Playbooks(fleet, host, **SECRETS).value("base", "base_database")
+    assert kept == (host == "data1"), "what the next run is to know"
 
 
 @pytest.mark.parametrize("host", ["data1", "ring1"])

@@ -28,8 +28,11 @@ def test_strangers_on_the_host_read_the_releases_only(host: Host, path: str, *, 
     assert (host.run(f"runuser -u nobody -- ls {path}").rc == 0) is allowed
 
 
-def test_the_host_knows_whose_it_is(host: Host) -> None:
-    assert json.loads(host.file("/etc/ansible/facts.d/drumline.fact").content_string)["project"]
+def test_the_host_knows_whose_it_is_and_whether_it_holds_the_database(host: Host) -> None:
+    fact = json.loads(host.file("/etc/ansible/facts.d/drumline.fact").content_string)
+
+    assert fact["project"]
+    assert fact.get("database", False) is host.file("/etc/postgresql").exists
 
 
 def test_sshd_takes_keys_and_no_passwords(host: Host) -> None:
