@@ -235,13 +235,14 @@ def test_a_host_that_leaves_group_web_has_no_web_server_any_more(host: Host, inv
             other = shutil.copytree(inventory, folder, dirs_exist_ok=True)
             for file in Path(other).glob("*.yml"):
                 file.write_text(json.dumps(without_group("web", yaml.safe_load(file.read_text()))))
-            left = deploy(Path(other), "--tags=nginx")
+            left = deploy(Path(other), "--tags=nginx,tls")
 
         assert left.returncode == 0, left.stdout[-4000:]
         assert not host.service("nginx").is_running
         assert not host.service("nginx").is_enabled
+        assert host.run("ls /etc/drumline/tls/site.crt /etc/drumline/tls/site.key").stdout == ""
     finally:
-        restored = deploy(inventory, "--tags=nginx")
+        restored = deploy(inventory, "--tags=nginx,tls")
     assert restored.returncode == 0, restored.stdout[-4000:]
     assert host.service("nginx").is_enabled
     assert host.check_output(f"python3 -c '{READY}'") == "200"
