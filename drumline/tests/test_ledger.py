@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -165,6 +166,25 @@ def test_a_discarded_task_is_not_run_and_says_why(queued):
     queued.refresh_from_db()
     assert queued.error == "discarded by ada: sent by mistake"
     assert PortableStore().claim(queued.id, 0.0, WORKER, []) is None
+
+
+@pytest.mark.parametrize("given", [str, uuid.UUID], ids=["text", "UUID"])
+def test_one_id_in_the_place_of_many_is_refused_and_not_taken_for_its_characters(queued, given):
+    one = given(str(queued.id))
+    said = f"^{re.escape(repr(one))} is one id. Use a list of ids: {re.escape(repr([one]))}$"
+    with pytest.raises(TypeError, match=said):
+        operators.discard(one, reason="sent by mistake", by="ada")
+    with pytest.raises(TypeError, match=said):
+        operators.requeue(one, by="ada")
+    with pytest.raises(TypeError, match=f"is one task. Use a list of tasks, or of their ids: .'{queued.id}'.$"):
+        operators.requeue(queued, by="ada")
+
+
+def test_tasks_are_discarded_and_requeued_by_their_rows_as_well(queued):
+    assert operators.discard([queued], reason="sent by mistake", by="ada") == 1
+    assert operators.requeue(DurableTask.objects.all(), by="ada") == 1
+    queued.refresh_from_db()
+    assert queued.state == State.QUEUED
 
 
 def test_a_running_task_is_not_discarded(running):

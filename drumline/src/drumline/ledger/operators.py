@@ -23,10 +23,10 @@ def status(task_id: str | UUID) -> DurableTask.State | None:
     return None if found is None else DurableTask.State(found)
 
 
-def requeue(task_ids: Iterable[str | UUID], *, by: str) -> int:
+def requeue(task_ids: Iterable[str | UUID | DurableTask], *, by: str) -> int:
     """Queue dead letters and discarded tasks again with all attempts before them; return how many it was.
 
-    `by` says who did it, and is kept in each task's history.
+    Their rows will do instead of their ids. `by` says who did it, and is kept in each task's history.
     """
     return sum(_requeue(chunk, by) for chunk in _chunks(task_ids))
 
@@ -48,10 +48,10 @@ def _requeue(ids: list[UUID], by: str) -> int:
     return len(rows)
 
 
-def discard(task_ids: Iterable[str | UUID], *, by: str, reason: str) -> int:
+def discard(task_ids: Iterable[str | UUID | DurableTask], *, by: str, reason: str) -> int:
     """Discard tasks that wait or are dead letters; return how many it was. A running task is not stopped.
 
-    `by` and `reason` are kept in each task's history.
+    Their rows will do instead of their ids. `by` and `reason` are kept in each task's history.
     """
     return sum(_discard(chunk, reason, by) for chunk in _chunks(task_ids))
 
@@ -93,8 +93,13 @@ def _move(ids: list[UUID], target: Queue, by: str) -> int:
     return len(rows)
 
 
-def _chunks(task_ids: Iterable[str | UUID]) -> Iterator[list[UUID]]:
+def _chunks(task_ids: Iterable[str | UUID | DurableTask]) -> Iterator[list[UUID]]:
     """Yield as many as one transaction may lock."""
-    remaining = (ledger_id(task_id) for task_id in task_ids)
+    # The characters of a string would be taken for ids, of which there are no rows.
+    if isinstance(task_ids, (str, UUID)):
+        raise TypeError(f"{task_ids!r} is one id. Use a list of ids: [{task_ids!r}]")
+    if isinstance(task_ids, DurableTask):
+        raise TypeError(f"{task_ids!r} is one task. Use a list of tasks, or of their ids: [{str(task_ids.id)!r}]")
+    remaining = (task.id if isinstance(task, DurableTask) else ledger_id(task) for task in task_ids)
     while chunk := list(islice(remaining, CHUNK)):
         yield chunk
