@@ -1,15 +1,18 @@
 """Many tasks at once: each is what it would be if it had been sent alone."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from celery import current_app, group, signals
 from celery.app.routes import Router
+from celery.local import Proxy
 from celery.utils.saferepr import saferepr
 from django.db import transaction
 from hypothesis import example, given
 from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
+from testproject.tasks import add as shared_add
 
 from drumline import send_many
 from drumline.celery_hooks.copies import shown
@@ -26,6 +29,10 @@ def add():
 
 def messages() -> dict[str, Message]:
     return {message.headers["id"]: message for message in map(Message.loads, rows())}
+
+
+def the_task(task):
+    return task
 
 
 def rows() -> list[str]:
@@ -143,20 +150,58 @@ def test_a_transaction_that_is_rolled_back_leaves_none_of_them(add):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "named"),
+    ("given", "arguments", "options", "named"),
     [
-        ([(1, 2), (1,)], {}, "missing a required argument|missing 1 required"),
-        ([(1, 2), 7], {}, r"was given 7 as the arguments of task 1\. Use a tuple .*\(7,\)"),
-        ([(1, 2), "ab"], {}, "was given 'ab'"),
-        ([(1, 2), (1, object())], {}, "not JSON serializable"),
-        ([(1, 2)], {"task_id": "x", "shadow": "y"}, "does not take shadow, task_id, which belongs to one task"),
+        (the_task, [(1, 2), (1,)], {}, "missing a required argument|missing 1 required"),
+        (the_task, [(1, 2), 7], {}, r"was given 7 as the arguments of task 1\. Use a tuple .*\(7,\)"),
+        (the_task, [(1, 2), "ab"], {}, "was given 'ab'"),
+        (the_task, [(1, 2), (1, object())], {}, "not JSON serializable"),
+        (
+            the_task,
+            [(1, 2)],
+            {"task_id": "x", "shadow": "y"},
+            "does not take shadow, task_id, which belongs to one task",
+        ),
+        (
+            lambda add: add.s(1).set(queue="low"),
+            [(2,)],
+            {},
+            r"add\(1\), which is a signature\. Use its task, .*queue=…",
+        ),
+        (lambda add: group(add.s(1)), [(2,)], {}, "which is a signature"),
+        (
+            lambda add: add.name,
+            [(1, 2)],
+            {},
+            r"'testproject\.add', which is a name\. Use .*app\.tasks\['testproject\.add'\]",
+        ),
+        (
+            lambda add: add.run,
+            [(1, 2)],
+            {},
+            "which is no Celery task. Use a function that is decorated with @shared_task",
+        ),
+        (
+            lambda _: SimpleNamespace(enqueue=None),
+            [(1, 2)],
+            {},
+            r"which is a task of Django's framework\. Use its enqueue",
+        ),
     ],
 )
-def test_what_no_task_takes_is_named_and_nothing_is_sent(add, arguments, options, named):
+def test_what_no_task_takes_is_named_and_nothing_is_sent(add, given, arguments, options, named):
     with pytest.raises((TypeError, EncodeError), match=named):
-        send_many(add, arguments, **options)
+        send_many(given(add), arguments, **options)
 
     assert rows() == []
+
+
+def test_the_proxy_that_shared_task_leaves_in_a_module_is_a_task():
+    assert type(shared_add) is Proxy
+
+    [task_id] = send_many(shared_add, [(1, 2)])
+
+    assert messages()[task_id].headers["task"] == "testproject.add"
 
 
 def test_a_route_that_depends_on_the_arguments_is_asked_for_each(add, monkeypatch):

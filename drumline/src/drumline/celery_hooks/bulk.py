@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from celery import Task
+from celery import Signature, Task
 from kombu.utils.uuid import uuid
 
 from drumline.application import application
@@ -21,13 +21,16 @@ def send_many(task: "Task[..., Any]", arguments: Iterable[Arguments], **options:
     `options` are those of `apply_async`, and hold for every task: `send_many(task, [(1,), (2,)], queue="low")`. All rows are
     written in one transaction, the caller's if there is one, and published after its commit.
 
-    Raise TypeError for arguments that the task does not take, and for an option that belongs to one task; nothing is sent
-    then.
+    Raise TypeError for what is no task, for arguments that the task does not take, and for an option that belongs to one
+    task; nothing is sent then.
     """
     if wrong := sorted(OF_ONE_TASK & options.keys()):
         raise TypeError(
             f"send_many() does not take {', '.join(wrong)}, which belongs to one task. Use apply_async() for it"
         )
+    # A proxy of `shared_task` says that it is a task.
+    if not isinstance(task, Task):
+        raise TypeError(f"send_many() was given {task!r}, {_use_instead(task)}")
     app = application()
     # Of `shared_task` there is only a proxy.
     task = app.tasks[task.name]
@@ -43,6 +46,20 @@ def send_many(task: "Task[..., Any]", arguments: Iterable[Arguments], **options:
                 task_id = task.apply_async(args, kwargs, producer=producer, add_to_parent=False, **options).id
             ids.append(task_id)
     return ids
+
+
+def _use_instead(given: object) -> str:
+    """Return what the thing is that was given in the place of a task, and what to give instead of it."""
+    if isinstance(given, Signature):
+        return (
+            "which is a signature. Use its task, and give the signature's arguments with each element and its options as "
+            "options: send_many(task, [(1,), (2,)], queue=…)"
+        )
+    if isinstance(given, str):
+        return f"which is a name. Use the task itself: send_many(app.tasks[{given!r}], …)"
+    if hasattr(given, "enqueue"):
+        return "which is a task of Django's framework. Use its enqueue() once for each element"
+    return "which is no Celery task. Use a function that is decorated with @shared_task or @app.task"
 
 
 def _checked(task: Any, arguments: Iterable[Arguments]) -> list[tuple[Any, dict[str, Any]]]:
