@@ -25,6 +25,15 @@ from drumline.ledger.current import replaced_by
 from drumline.message import COLUMN, Message, moment
 from drumline.sending.enqueue import enqueue
 
+# What Celery would take for a property of the message and pass on, and what to use instead.
+OF_NO_CALL = {
+    "max_attempts": "which belongs to the task, not to one call. Set it there: @shared_task(max_attempts=…)",
+    "owner": "which is no option. Use owned(task.s(…), owner=…).apply_async()",
+}
+# What a message holds of the tasks after it, and a chain, group or chord of its own.
+FOLLOWING = ("chain", "chord", "link", "link_error")
+OF_CANVAS = ("tasks", "header", "body")
+
 # In the place of `durable=` when the ledger takes a task without its sender having said so.
 UNSAID = object()
 
@@ -70,6 +79,7 @@ def install() -> None:
                 return _send_copy(app, producer, args, kwargs, options)
             producer.expects(shared)
         if _is_taken(app, name, options):
+            _refuse_what_is_ignored(app, name, options)
             _prepare(options, countdown, eta)
             countdown = eta = None
         return send_task(app, name, args, kwargs, countdown, eta, **options)
@@ -109,6 +119,31 @@ def _is_taken(app: Celery, name: str, options: dict[str, Any]) -> bool:
     taken = is_durable(app, name, said=durable)
     options["durable"] = UNSAID if taken and durable is None else taken
     return taken
+
+
+def _refuse_what_is_ignored(app: Celery, name: str, options: dict[str, Any]) -> None:
+    """Raise TypeError for an option that no call has, here or in what is sent after it, where only a worker would see it."""
+    for option, instead in OF_NO_CALL.items():
+        # A stamp may have any name.
+        if option in options and option not in (options.get("stamped_headers") or ()):
+            raise TypeError(f"{name} is sent with {option}={options[option]!r}, {instead}")
+    for part in FOLLOWING:
+        if following := options.get(part):
+            _refuse_in(app, following)
+
+
+def _refuse_in(app: Celery, following: Any) -> None:
+    if isinstance(following, (list, tuple)):
+        for each in following:
+            _refuse_in(app, each)
+    elif isinstance(following, Mapping):
+        name, options = str(following.get("task")), following.get("options") or {}
+        if following.get("subtask_type"):
+            for part in OF_CANVAS:
+                _refuse_in(app, (following.get("kwargs") or {}).get(part))
+        elif not OF_NO_CALL.keys().isdisjoint(options) and not is_durable(app, name, said=options.get("durable")):
+            return
+        _refuse_what_is_ignored(app, name, options)
 
 
 def _prepare(options: dict[str, Any], countdown: float | None, eta: Any) -> None:
