@@ -23,6 +23,18 @@ def test_an_entry_of_the_schedule_that_beat_cannot_follow_is_a_problem():
     ]
 
 
+def test_an_option_that_a_row_cannot_hold_is_a_problem():
+    app = Celery("schedule", set_as_current=False)
+    app.conf.beat_schedule = {
+        "fine": {"task": "x", "schedule": 60, "options": {"queue": "low", "expires": 10, "missed": "all"}},
+        "lost": {"task": "x", "schedule": 60, "options": {"time_limit": 5, "durable": False}},
+    }
+    [problem] = schedule_problems(app)
+    assert problem.startswith(
+        "beat_schedule lost has options that its row in django-celery-beat cannot hold (durable, time_limit)"
+    )
+
+
 def test_an_operators_entry_that_sends_to_a_queue_that_is_not_served_is_a_problem():
     every = IntervalSchedule.objects.create(every=1, period="hours")
     PeriodicTask.objects.create(name="mine", task="drumline.ping", interval=every, queue="bulk")

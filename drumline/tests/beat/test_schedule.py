@@ -1,4 +1,5 @@
-from datetime import UTC, datetime
+import logging
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -79,6 +80,70 @@ def test_an_entry_that_left_the_code_is_deleted():
     schedule_sync(app=project(nightly=nightly(), weekly=nightly()))
     assert schedule_sync(app=project(nightly=nightly())).deleted == ["weekly"]
     assert list(PeriodicTask.objects.values_list("name", flat=True)) == ["nightly"]
+
+
+END = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("options", "expires", "seconds"),
+    [
+        ({"expires": 10}, None, 10),
+        ({"expires": 0.5}, None, 1),
+        ({"expires": timedelta(minutes=2)}, None, 120),
+        ({"expires": END}, END, None),
+        ({"expires": END.astimezone(ZoneInfo("Asia/Tokyo"))}, END, None),
+        ({"expires": END.replace(tzinfo=None)}, END, None),
+        ({"expires": None}, None, None),
+        ({"expire_seconds": 7}, None, 7),
+    ],
+)
+def test_the_expiry_of_an_entry_reaches_the_database_and_leaves_it_with_the_code(options, expires, seconds, caplog):
+    for verb in ("created", "unchanged"):
+        assert getattr(schedule_sync(app=project(nightly=nightly(**options))), verb) == ["nightly"]
+        row = PeriodicTask.objects.get()
+        assert (row.expires, row.expire_seconds) == (expires, seconds)
+
+    schedule_sync(app=project(nightly=nightly()))
+
+    row = PeriodicTask.objects.get()
+    assert (row.expires, row.expire_seconds) == (None, None)
+    assert "schedule_options_dropped" not in caplog.text
+
+
+def test_a_task_that_is_added_with_an_expiry_as_celery_documents_it_expires(caplog):
+    app = project()
+
+    @app.task(name="told")
+    def told(): ...
+
+    app.add_periodic_task(30.0, told.s(), name="told", expires=10)
+
+    assert schedule_sync(app=app).created == ["told"]
+    assert PeriodicTask.objects.get().expire_seconds == 10
+    assert not caplog.text
+
+
+def test_options_that_a_row_cannot_hold_are_named_once_and_the_entry_is_synced(caplog):
+    held = {"queue": "low", "exchange": "low", "routing_key": "low", "priority": 3, "headers": {"mine": 1}}
+    lost = {"time_limit": 5, "durable": False, "expires": "2100-01-01"}
+    odd = {"task": "x", "schedule": 60, "relative": True, "options": {"expires": -1}}
+    schedule = {
+        "fine": nightly(**held, missed="all", expires=9, link=None),
+        "lost": nightly(**held, **lost),
+        "odd": odd,
+    }
+
+    assert schedule_sync(app=project(**schedule)).created == ["fine", "lost", "odd"]
+
+    [told] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    named = {"lost": ["durable", "expires", "time_limit"], "odd": ["expires", "relative"]}
+    assert str(named) in told.getMessage()
+    rows = {row.name: row for row in PeriodicTask.objects.all()}
+    assert (rows["fine"].expire_seconds, rows["lost"].expire_seconds, rows["odd"].expire_seconds) == (9, None, None)
+    for row in (rows["fine"], rows["lost"]):
+        assert (row.queue, row.exchange, row.routing_key, row.priority) == ("low", "low", "low", 3)
+        assert row.headers == '{"mine": 1}'
 
 
 def test_the_command_writes_the_projects_schedule(capsys):

@@ -1,12 +1,14 @@
 """The code's schedule, synced to the tables where operators keep theirs.
 
-The code owns its entries' task, time, arguments, queue and what becomes of missed runs (`options={"missed": "all"}`);
-the operator owns `enabled`. An entry that left the code is deleted. What an operator added is never touched, not even
-when the code later wants the same name.
+The code owns its entries' task, time, arguments, queue, expiry and what becomes of missed runs
+(`options={"missed": "all"}`); the operator owns `enabled`. An entry that left the code is deleted. What an operator added is never
+touched, not even when the code later wants the same name.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Celery
@@ -18,8 +20,12 @@ from django_celery_beat.schedulers import ModelEntry
 from drumline.beat.due import check_schedule
 from drumline.beat.models import CodeScheduleEntry, MissedRuns
 from drumline.logs import get_logger
+from drumline.message import INTEGER, moment
 
 logger = get_logger(__name__)
+
+# The options that a row of django-celery-beat holds, and Drumline's own.
+HELD = {"exchange", "expire_seconds", "headers", "missed", "priority", "queue", "routing_key"}
 
 
 @dataclass(slots=True)
@@ -56,6 +62,7 @@ def schedule_sync(*, app: Celery) -> Synced:
     """Make the code-owned entries equal to `beat_schedule`, in one transaction."""
     synced = Synced()
     wanted: dict[str, dict[str, Any]] = app.conf.beat_schedule
+    dropped: dict[str, list[str]] = {}
     for name, entry in wanted.items():
         try:
             with transaction.atomic():
@@ -70,6 +77,14 @@ def schedule_sync(*, app: Celery) -> Synced:
             )
             done = "broken"
         getattr(synced, done).append(name)
+        if done not in {"broken", "refused"} and (unheld := options_unheld(entry)):
+            dropped[name] = unheld
+    if dropped:
+        logger.warning(
+            "schedule_options_dropped",
+            options=dropped,
+            hint="a row of django-celery-beat cannot hold them, so runs are sent without them; set them on the task",
+        )
     gone = PeriodicTask.objects.filter(code_entry__isnull=False).exclude(name__in=wanted)
     for periodic_task in gone:
         synced.deleted.append(periodic_task.name)
@@ -86,6 +101,8 @@ def schedule_sync(*, app: Celery) -> Synced:
 def _sync_entry(name: str, entry: dict[str, Any]) -> str:
     check_schedule(maybe_schedule(entry["schedule"]))
     fields = CodeEntry._unpack_fields(**entry)  # noqa: SLF001  its only public caller also overwrites strangers' rows
+    # One that the code took back must not end the entry.
+    fields = {"expires": None, **fields, **_expiry(entry)}
     policy = MissedRuns.Policy((entry.get("options") or {}).get("missed", "once"))
     periodic_task = PeriodicTask.objects.select_for_update().filter(name=name).first()
     if periodic_task is None:
@@ -102,3 +119,23 @@ def _sync_entry(name: str, entry: dict[str, Any]) -> str:
         setattr(periodic_task, key, value)
     periodic_task.save()
     return "updated"
+
+
+def options_unheld(entry: Mapping[str, Any]) -> list[str]:
+    """Return the names of what an entry says of its runs and its row cannot hold, in order."""
+    options: Mapping[str, Any] = entry.get("options") or {}
+    held = HELD | ({"expires"} if _expiry(entry) else set())
+    unheld = [name for name, value in options.items() if value is not None and name not in held]
+    return sorted(unheld + (["relative"] if entry.get("relative") else []))
+
+
+def _expiry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row's fields for Celery's `expires`, a number of seconds or a moment; none for what is neither."""
+    expires = (entry.get("options") or {}).get("expires")
+    if isinstance(expires, datetime):
+        return {"expires": moment(expires), "expire_seconds": None}
+    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+    # A row has whole seconds, and takes 0 for none.
+    if isinstance(seconds, (int, float)) and 0 < seconds <= INTEGER:
+        return {"expires": None, "expire_seconds": math.ceil(seconds)}
+    return {}
