@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
+from django.utils.connection import ConnectionDoesNotExist
 
 import drumline
 
@@ -92,3 +93,22 @@ def no_broker(monkeypatch):
 
     monkeypatch.setattr("drumline.management.commands.queues.queue_depths", away)
     monkeypatch.setattr("drumline.sending.enqueue.publish", lambda _: None)
+
+
+class Replica:
+    """A router that reads tasks and their results where there is nothing: a replica that lags behind."""
+
+    def db_for_read(self, model, **_hints):
+        return "replica" if model._meta.object_name in {"DurableTask", "TaskResult"} else None
+
+
+@pytest.fixture
+def replica(settings, db):  # noqa: ARG001  it opens the database
+    """Have every query of a task or a result fail that leaves to a router where it is read."""
+    from drumline.models import DurableTask
+
+    settings.DATABASE_ROUTERS = [Replica()]
+    with pytest.raises(ConnectionDoesNotExist):
+        DurableTask.objects.exists()
+    yield
+    settings.DATABASE_ROUTERS = []

@@ -13,6 +13,7 @@ from django_celery_results.models import ChordCounter, TaskResult
 from drumline.celery_hooks.request import LedgerRequest
 from drumline.ledger import ends, operators, recovery
 from drumline.ledger.portable import PortableStore
+from drumline.ledger.selectors import task_by_id
 from drumline.models import Announcement, DurableTask
 from drumline.relay import announcements
 from drumline.relay.announcements import ResultsUnavailableError, announce_ends
@@ -74,6 +75,16 @@ def test_a_waiting_task_that_a_person_discards_is_revoked_in_celery_too(revoked)
     with pytest.raises(TaskRevokedError, match=r"^discarded$"):
         result.get(timeout=0)
     assert revoked == [(result.id, False)]
+
+
+def test_an_end_is_announced_and_told_from_where_it_was_written(revoked, replica):  # noqa: ARG001
+    result = sent("44444444-0000-4000-8000-000000000000")
+    operators.discard([result.id], reason="sent twice", by="ada")
+    announce_ends()
+
+    assert revoked == [(result.id, False)]
+    assert operators.status(result.id) == State.DISCARDED
+    assert task_by_id(result.id).error == "discarded by ada: sent twice"
 
 
 def test_a_dead_letter_that_is_discarded_stays_failed(revoked):

@@ -64,6 +64,13 @@ def test_a_member_that_runs_again_is_not_counted_again(members):
     assert bodies() == 1
 
 
+def test_the_count_is_checked_against_the_results_where_they_are_written(members, replica):  # noqa: ARG001
+    for request in (members[0], members[0], members[0]):
+        chords.on_chord_part_return(current_app.backend, request, states.SUCCESS, None)
+
+    assert ChordCounter.objects.get().count == 3, "no member has stored a result"
+
+
 def test_a_member_that_runs_again_after_the_end_sends_no_second_body(members):
     for request in [*members, members[1]]:
         end(request)

@@ -24,6 +24,8 @@ from kombu.serialization import loads
 
 from drumline import discard, requeue
 from drumline.ledger import ends, recovery
+from drumline.ledger.current import CurrentRun
+from drumline.ledger.store import RunKey
 from drumline.message import Message
 from drumline.models import DurableTask
 from drumline.preflight.queues import serving_problems
@@ -37,7 +39,7 @@ from testproject import background  # noqa: E402  it needs the framework, too
 
 from drumline.tasks_backend import LedgerBackend, carrier  # noqa: E402
 from drumline.tasks_backend.enqueue import broker_priority  # noqa: E402
-from drumline.tasks_backend.results import EXCEPTIONS  # noqa: E402
+from drumline.tasks_backend.results import EXCEPTIONS, result_by_id  # noqa: E402
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_broker")]
 
@@ -473,6 +475,14 @@ def test_a_task_whose_worker_dies_is_ready_again_and_has_failed_after_its_last_a
 
 def claimed(result) -> bool:
     return claiming.claims().claim(uuid.UUID(result.id), 0.0) is not None
+
+
+def test_a_result_is_read_where_it_was_written(replica):  # noqa: ARG001
+    result = background.nothing.enqueue()
+
+    assert result_by_id(result.id).status == READY
+    run = CurrentRun(RunKey(uuid.UUID(result.id), 2, 2))
+    assert carrier._earlier(run).id == result.id
 
 
 def test_a_task_that_took_too_long_has_failed_by_its_time_limit(work):  # noqa: ARG001  its claims

@@ -9,6 +9,7 @@ from celery import Celery, current_app
 from celery.app.routes import MapRoute
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
+from django_celery_results.models import TaskResult
 from kombu import Exchange, Queue
 
 from drumline import conf
@@ -368,6 +369,12 @@ def test_safe_settings_of_django_pass():
         ("DEBUG", True, "DEBUG is True"),
         ("USE_TZ", False, "USE_TZ is False"),
         ("DATABASE_ROUTERS", [f"{__name__}.Elsewhere"], "puts the ledger into database 'other'"),
+        ("DATABASE_ROUTERS", [f"{__name__}.Replica"], "reads the ledger from database 'other'"),
+        (
+            "DATABASE_ROUTERS",
+            [f"{__name__}.ReplicaOfResults"],
+            "reads task results from database 'other' and writes them",
+        ),
     ],
 )
 def test_a_dangerous_setting_of_django_is_named(settings, monkeypatch, setting, value, named):
@@ -480,6 +487,24 @@ class Elsewhere:
 
     def db_for_write(self, *_args, **_hints):
         return "other"
+
+    def db_for_read(self, model, **_hints):
+        return "other" if model is TaskResult else None
+
+
+class Replica:
+    """A router that reads the ledger from a replica."""
+
+    app = "drumline"
+
+    def db_for_read(self, model, **_hints):
+        return "other" if model._meta.app_label == self.app else None
+
+
+class ReplicaOfResults(Replica):
+    """One that reads the results of tasks from there."""
+
+    app = "django_celery_results"
 
 
 def test_without_its_driver_the_ledger_starts_so_that_preflight_can_say_so(monkeypatch):

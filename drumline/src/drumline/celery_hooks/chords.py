@@ -46,7 +46,9 @@ def on_chord_part_return(backend: Any, request: Any, _state: str, _result: Any, 
 
 def _unfinished(members: Any) -> int:
     ids = set(_ids(members))
-    return len(ids) - TaskResult.objects.filter(task_id__in=ids, status__in=states.READY_STATES).count()
+    # The last of them was written just now.
+    results = TaskResult.objects.using(router.db_for_write(TaskResult))
+    return len(ids) - results.filter(task_id__in=ids, status__in=states.READY_STATES).count()
 
 
 def _ids(result: Any) -> Iterator[str]:

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import transaction
 from kombu import Queue
 
+from drumline.ledger.selectors import ledger_rows
 from drumline.ledger.store import State, event, store
 from drumline.message import Message, ledger_id
 from drumline.models import Announcement, DurableTask
@@ -19,7 +20,7 @@ CHUNK = 500
 
 def status(task_id: str | UUID) -> DurableTask.State | None:
     """Return where a task stands by its Celery task id; None without a row, which a finished task has for a day."""
-    found = DurableTask.objects.filter(id=ledger_id(str(task_id))).values_list("state", flat=True).first()
+    found = ledger_rows().filter(id=ledger_id(str(task_id))).values_list("state", flat=True).first()
     return None if found is None else DurableTask.State(found)
 
 
@@ -76,7 +77,7 @@ def move(source: str, target: Queue, *, by: str) -> int:
 
     What the broker still holds of the first queue starts nothing twice: a task runs when its row is claimed.
     """
-    waiting = DurableTask.objects.filter(state=State.QUEUED, queue=source).values_list("id", flat=True)
+    waiting = ledger_rows().filter(state=State.QUEUED, queue=source).values_list("id", flat=True)
     return sum(_move(chunk, target, by) for chunk in _chunks(list(waiting)))
 
 

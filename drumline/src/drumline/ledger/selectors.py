@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count, Min, QuerySet
 from django.utils import timezone
 
@@ -53,6 +54,11 @@ class QueueState:
         """Return the counts and the age, without the moment."""
         fields = {name: value for name, value in asdict(self).items() if name != "oldest_due_at"}
         return {**fields, "oldest_age": self.oldest_age}
+
+
+def ledger_rows() -> QuerySet[DurableTask]:
+    """Return the rows where they are written (`store`): what was written just now may be missing where a router reads."""
+    return DurableTask.objects.using(DEFAULT_DB_ALIAS)
 
 
 def queue_states() -> dict[str, QueueState]:
@@ -118,7 +124,7 @@ def dead_letters(*, queue: str = "", task: str = "") -> QuerySet[DurableTask]:
 
 def task_by_id(task_id: str) -> DurableTask | None:
     """Return a task by the id that Celery knows it by, whatever its form."""
-    return DurableTask.objects.filter(id=ledger_id(task_id)).first()
+    return ledger_rows().filter(id=ledger_id(task_id)).first()
 
 
 def task_id(task: DurableTask) -> str:

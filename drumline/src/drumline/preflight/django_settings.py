@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -51,6 +52,7 @@ def django_problems() -> Iterator[str]:
             f"DATABASE_ROUTERS puts the ledger into database {database!r}: rolling back a transaction in "
             f"{DEFAULT_DB_ALIAS!r} would not roll back its tasks; route the app drumline to {DEFAULT_DB_ALIAS!r}"
         )
+    yield from _reading_problems()
     if connections[database].vendor != "postgresql":
         yield (
             f"DATABASES[{database!r}] is {connections[database].vendor}: fine for development, but the guarantees "
@@ -69,6 +71,26 @@ def django_problems() -> Iterator[str]:
                 'database tasks fail; add "CONN_HEALTH_CHECKS": True'
             )
     yield from _own_problems()
+
+
+def _reading_problems() -> Iterator[str]:
+    """Yield one line for each app whose rows are read where they are not written, as from a replica."""
+    read = router.db_for_read(DurableTask)
+    if read != DEFAULT_DB_ALIAS:
+        yield (
+            f"DATABASE_ROUTERS reads the ledger from database {read!r}: what was written to {DEFAULT_DB_ALIAS!r} just before "
+            "may be missing there, as the tasks that a dead worker held; have db_for_read return "
+            f"{DEFAULT_DB_ALIAS!r} for the app drumline"
+        )
+    if apps.is_installed("django_celery_results"):
+        results = apps.get_model("django_celery_results", "TaskResult")
+        read, written = router.db_for_read(results), router.db_for_write(results)
+        if read != written:
+            yield (
+                f"DATABASE_ROUTERS reads task results from database {read!r} and writes them to {written!r}: where the "
+                "first lags behind, the body of a chord misses its members' results and fails; have db_for_read return "
+                f"{written!r} for the app django_celery_results"
+            )
 
 
 def _own_problems() -> Iterator[str]:

@@ -22,6 +22,7 @@ from drumline.application import application
 from drumline.broker.publishing import RefusedError
 from drumline.ledger.locking import skipping_locked
 from drumline.ledger.outages import is_unavailable
+from drumline.ledger.selectors import ledger_rows
 from drumline.logs import get_logger
 from drumline.message import Message
 from drumline.models import Announcement, DurableTask
@@ -58,7 +59,7 @@ def _announce_once(task_id: UUID) -> None:
     if mine is None:
         return
     # Requeued or replaced in the meantime: then it has not ended.
-    row = DurableTask.objects.filter(id=task_id, state__in=(State.DEAD, State.DISCARDED)).first()
+    row = ledger_rows().filter(id=task_id, state__in=(State.DEAD, State.DISCARDED)).first()
     if row is not None:
         try:
             with transaction.atomic():

@@ -15,7 +15,7 @@ from kombu.utils.compat import detect_environment
 from drumline import storable
 from drumline.ledger.current import CurrentRun, current_run
 from drumline.ledger.ends import UNKNOWN_DELIVERIES, unknown_delay
-from drumline.models import DurableTask
+from drumline.ledger.selectors import ledger_rows
 from drumline.tasks_backend.call import CARRIER, Call
 from drumline.tasks_backend.framework import (
     TaskContext,
@@ -82,7 +82,7 @@ def _earlier(run: CurrentRun | None) -> Any:
     if run is None or run.key.run == 1:
         return None
     try:
-        return result_of(DurableTask.objects.get(id=run.key.task_id))
+        return result_of(ledger_rows().get(id=run.key.task_id))
     except FAILURES as error:
         # The task has not begun: as when the row cannot be claimed.
         raise Reject(f"the ledger is not available: {storable.error_text(error)}", requeue=True) from error

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from drumline.ledger.selectors import task_arguments
+from drumline.ledger.selectors import ledger_rows, task_arguments
 from drumline.message import Message
 from drumline.models import DurableTask
 from drumline.tasks_backend.call import Call
@@ -45,7 +45,7 @@ def class_path(of: type) -> str:
 def result_by_id(result_id: str) -> Any:
     """See `LedgerBackend.get_result`."""
     try:
-        row = DurableTask.objects.get(id=UUID(str(result_id)))
+        row = ledger_rows().get(id=UUID(str(result_id)))
     except (ValueError, DurableTask.DoesNotExist):
         raise TaskResultDoesNotExist(result_id) from None
     return result_of(row)
