@@ -7,7 +7,7 @@ name: asked
 type: aggregate
 short_description: Refuse a run that would not do what was asked for
 description:
-  - Refuses, before the first task, a tag that no task of the playbook has, an extra variable whose name looks mistyped, and one that
+  - Refuses, before the first task, a tag that no task of the playbook has or that looks mistyped, an extra variable whose name looks mistyped, and one that
     is neither true nor false where it must be.
   - Has a run fail that no host took part in.
 author: Drumline
@@ -41,11 +41,12 @@ NOBODY = (
 )
 
 
-def unknown_tags(asked: Iterable[str], tags: set[str]) -> list[str]:
-    """One sentence for each tag that no task has."""
+def unknown_tags(asked: Iterable[str], skipped: Iterable[str], tags: set[str]) -> list[str]:
+    """One sentence for each tag that no task has. What is skipped may be so by convention, as Molecule's `notest` is."""
+    mistyped = {tag for tag in skipped if _suggested(tag, tags)}
     return [
         f"No task has the tag {tag}.{_suggested(tag, tags)} The tags are {', '.join(sorted(tags - _TAGS_OF_ANSIBLE))}."
-        for tag in sorted({*asked} - tags - _TAGS_OF_ANSIBLE)
+        for tag in sorted({*asked, *mistyped} - tags - _TAGS_OF_ANSIBLE)
     ]
 
 
@@ -74,9 +75,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
         """Raise SystemExit if a tag or a variable does not exist."""
         problems = []
-        if asked := {*context.CLIARGS["tags"], *context.CLIARGS["skip_tags"]} - _TAGS_OF_ANSIBLE:
+        asked, skipped = context.CLIARGS["tags"], context.CLIARGS["skip_tags"]
+        if {*asked, *skipped} - _TAGS_OF_ANSIBLE:
             tasks = [task for play in playbook.get_plays() for block in play.compile() for task in block.get_tasks()]
-            problems += unknown_tags(asked, {tag for task in tasks for tag in task.tags})
+            problems += unknown_tags(asked, skipped, {tag for task in tasks for tag in task.tags})
         if given := load_extra_vars(DataLoader()):
             known = lookup_loader.get("known_variables")
             problems += mistyped(given, known.run([]))
